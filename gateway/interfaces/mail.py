@@ -299,7 +299,8 @@ class IMailboxAdmin(Interface):
 
         Atomic: a crash leaves either name.  High-water marks go along.  Fails with
         ``MailboxExists``, also where clients of a mailbox that had the name may know its
-        unique-ids, ``MaildropBusy`` if an exclusive session has it open, and ``NotSupported``.
+        unique-ids, ``MaildropBusy`` if an exclusive session has it open or it is closed
+        (``IMailboxClosing``), since a new mailbox of its name would be open, and ``NotSupported``.
         """
 
     def delete(account: Account, cause: Reason) -> Deferred[Contents]:
@@ -311,7 +312,8 @@ class IMailboxAdmin(Interface):
         delivered.  After a crash or an error a second call continues: with
         ``StoreDown`` some messages may be gone, each with a line: ``done`` of the error has
         their number and octets.  High-water marks stay.
-        Fails with ``MaildropBusy`` if an exclusive session has the mailbox open.
+        Fails with ``MaildropBusy`` if an exclusive session has the mailbox open, or a process
+        holds it (``IMailboxClosing.hold``); one that is marked away can be deleted.
         """
 
 

@@ -74,9 +74,10 @@ def transfer_tests(
             """The result of a call."""
             return self.successResultOf(getattr(self.store, what)(account, *arguments))
 
-        def busy(self, what: str, account: Account, *arguments: Any) -> None:
-            """A call fails, since the mailbox is closed."""
-            self.failureResultOf(getattr(self.store, what)(account, *arguments), MaildropBusy)
+        def busy(self, what: str, account: Account, *arguments: Any) -> str:
+            """A call fails, since the mailbox is closed; what it says."""
+            failed = getattr(self.store, what)(account, *arguments)
+            return str(self.failureResultOf(failed, MaildropBusy).value)
 
         def deliver(self, count: int) -> list[str]:
             """Alice gets messages; returns the unique-ids of all she has."""
@@ -346,6 +347,26 @@ def transfer_tests(
             image = self.ask("inspect", CAROL)
             self.assertEqual((list(image.messages), image.away), ([], "copy 1"))
             self.failureResultOf(self.send(CAROL), MaildropBusy)
+
+        def test_a_mailbox_that_is_held_is_neither_renamed_nor_deleted(self) -> None:
+            uids = self.deliver(2)
+            release = self.ask("hold", ALICE)
+            for text in (self.busy("rename", ALICE, CAROL), self.busy("delete", ALICE, RULE)):
+                self.assertIn("wait until that has ended", text)
+            self.assertEqual(len(self.ask("inspect", ALICE).messages), 2)
+            release()
+            self.ask("rename", ALICE, CAROL)
+            self.assertEqual(self.listed(CAROL), uids)
+            self.ask("delete", CAROL, RULE)
+
+        def test_a_mailbox_that_is_marked_away_is_not_renamed(self) -> None:
+            uids = self.deliver(2)
+            self.ask("mark_away", ALICE, "copy 1")
+            self.assertIn("rename it there", self.busy("rename", ALICE, CAROL))
+            # Or the next login or delivery would make an empty mailbox of its name.
+            self.busy("open", ALICE, None)
+            self.ask("mark_away", ALICE, "")
+            self.assertEqual(self.listed(ALICE), uids)
 
         def test_an_operator_can_delete_what_is_closed(self) -> None:
             self.take(message("1"))

@@ -170,6 +170,7 @@ class Removal:
                     return False
                 raise
             changes.check_alone(cursor, box)
+            changes.check_not_held(cursor, box, name)
             for action, hidden in (("purge", True), ("discard", False)):
                 found = changes.some(cursor, box, BATCH, hidden=hidden)
                 if found:

@@ -25,7 +25,9 @@ from gateway.errors import (
 )
 from gateway.interfaces import Audit
 from gateway.model import Contents, Limits, Reason, UsageChange
+from gateway.store.copy_marks import away
 from gateway.store.maildir.delivery import maildirsize
+from gateway.store.maildir.folders.closing import check_not_held, mark_of
 from gateway.store.maildir.folders.dotlock import flocked, lock_file
 from gateway.store.maildir.folders.files import remove, store_error
 from gateway.store.maildir.folders.follow import follow
@@ -107,7 +109,10 @@ class MaildirAdmin:
             return UsageChange(before.usage if before else None, after.usage)
 
     def rename(self, target: str) -> None:
-        """Rename the Maildir to this path, after its high-water mark."""
+        """Rename the Maildir to this path, after its high-water mark.
+
+        Not one that a copy has closed: its name has to stay closed.
+        """
         high_water, timeout = self._reading.high_water, self._reading.lock_timeout
         with (
             self._opened() as place,
@@ -115,6 +120,9 @@ class MaildirAdmin:
             # Dovecot must not be writing the list.
             lock_file(place, NAME, timeout=timeout),
         ):
+            check_not_held(place, self._mailbox)
+            if mark_of(place):
+                raise away(self._mailbox)
             if is_there(target):
                 raise MailboxExists(f"{target} is there already: rename or delete that one first")
             try:
@@ -138,6 +146,7 @@ class MaildirAdmin:
         if self._is_left_over():
             return Contents()
         with self._opened() as place, self._flocked(place):
+            check_not_held(place, self._mailbox)
             mark = self._reading.mark_of(self._path)
             deletion = Deletion(place, self._mailbox, mark, self._audit, cause)
             try:

@@ -27,6 +27,7 @@ from gateway.store.cluster.sql.rows import (
     contents_of,
     taken,
 )
+from gateway.store.copy_marks import away, held
 
 
 def _next(table: str) -> str:
@@ -132,10 +133,13 @@ def _leave_name(cursor: Cursor, name: str, next_uid: int) -> None:
 def rename(cursor: Cursor, box: Locked, name: str, target: str) -> None:
     """Give a mailbox another name.
 
-    Raises ``MaildropBusy``, or ``MailboxExists``: also where clients of the target would see an
-    old unique-id on another message.
+    Raises ``MaildropBusy``, also where a copy has closed it: its name has to stay closed.  Raises
+    ``MailboxExists``, also where clients of the target would see an old unique-id on another
+    message.
     """
     check_alone(cursor, box)
+    if check_not_held(cursor, box, name):
+        raise away(name)
     try:
         if name == target:
             raise errors.UniqueViolation
@@ -212,6 +216,19 @@ def check_alone(cursor: Cursor, box: Locked) -> None:
     cursor.execute("SELECT FROM pop3gw.lease WHERE mailbox = %s AND until > now()", (box.id,))
     if cursor.fetchone() is not None:
         raise MaildropBusy(f"mailbox {box.id}: a session has it open: end it first")
+
+
+def check_not_held(cursor: Cursor, box: Locked, name: str) -> str:
+    """The mark of a copy, if it has one; raises ``MaildropBusy`` while a copy holds the mailbox."""
+    # A statement of its own: the one that waited for the row has the time of its transaction.
+    cursor.execute(
+        "SELECT away, coalesce(held_until > now(), false) FROM pop3gw.mailbox WHERE id = %s",
+        (box.id,),
+    )
+    ((mark, is_held),) = cursor.fetchall()
+    if is_held:
+        raise held(name)
+    return str(mark)
 
 
 # -- messages ------------------------------------------------------------------

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.flock import locked
+from gateway.store.copy_marks import held
 from gateway.store.maildir.folders.dotlock import flocked
 from gateway.store.maildir.folders.files import replace
 from gateway.store.maildir.folders.place import Place, opened
@@ -50,6 +51,20 @@ def check_open(maildir: Place) -> None:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise MaildropBusy(f"{maildir}: is being copied to another place") from None
+    finally:
+        os.close(file)
+
+
+def check_not_held(maildir: Place, mailbox: str) -> None:
+    """Raise ``MaildropBusy`` while a copy holds it, or ``OSError``."""
+    try:
+        file = maildir.open(NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise held(mailbox) from None
     finally:
         os.close(file)
 
