@@ -40,10 +40,15 @@ ROLE, PASSWORD = "gateway", "no-owner"
 
 def make_role(url: str) -> None:
     """Make the role of gateways, with what the manual lets it do."""
-    text = "".join(re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'".encode())
-        connection.execute(text.encode())
+        grant_role(connection)
+
+
+def grant_role(owner: psycopg.Connection) -> None:
+    """Let the role of gateways do in a database what the manual says."""
+    text = "".join(re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S))
+    owner.execute(text.encode())
 
 
 class Engines:
