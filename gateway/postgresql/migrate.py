@@ -131,7 +131,7 @@ def migrate(
                     named = database.transact(lambda cursor, _: holders.name(cursor))
                     told(f"{name} waits: {named}")
             except StoreDown as error:
-                cure = "run pop3gw cluster migrate again once the database takes writes"
+                cure = "mend that, and run pop3gw cluster migrate again"
                 raise StoreDown(f"{name}: {error}; {cure}") from error
             # What waited behind the step goes on.
             pause(seconds)
@@ -160,6 +160,8 @@ def _in_turn(holders: LockHolders, work: Work[bool], cursor: Cursor, again: bool
     """Do some work in short attempts.  Raises ``_Locked``."""
     _check_writable(cursor)
     cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT:.1f}s'")
+    # That of a database or a role is for questions of gateways.
+    cursor.execute("SET LOCAL statement_timeout = 0")
     holders.look(cursor)
     try:
         return work(cursor, again)

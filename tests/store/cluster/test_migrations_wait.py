@@ -115,6 +115,15 @@ def test_ctrl_c_ends_a_migration_that_waits_and_leaves_nothing_behind(
     gateway.close()
 
 
+def test_a_time_limit_of_the_database_for_statements_is_not_that_of_a_step(
+    engines: Engines, older: psycopg.Connection, dump: psycopg.Connection
+) -> None:
+    older.execute("ALTER DATABASE older SET statement_timeout = '1s'")
+    owner = Database(engines.postgresql.url("older"))
+    assert migrate(owner, pause=lambda _: dump.rollback()) == steps()[-1:]
+    owner.close()
+
+
 def test_of_several_sessions_in_the_way_one_is_named_and_the_others_are_counted(
     engines: Engines, dump: psycopg.Connection
 ) -> None:
@@ -173,7 +182,7 @@ def test_a_primary_that_is_lost_in_a_step_is_said_in_seconds(
     relay.away_after = b"UPDATE pop3gw.version"
     url = f"{engines.postgresql.url('older')}?sslmode=disable"
     owner = Database(url.replace(f":{engines.postgresql.port}/", f":{relay.port}/"), timeout=1)
-    cure = "run pop3gw cluster migrate again once the database takes writes"
+    cure = "mend that, and run pop3gw cluster migrate again"
     with pytest.raises(StoreDown, match=f"^schema {VERSION}: database: .*; {cure}"):
         migrate(owner)
     owner.close()
