@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.errors import GatewayError, MailboxUnusable, NoRoom, StoreDown
 from gateway.interfaces import WatchFor
+from gateway.postgresql.connecting import connect
+from gateway.postgresql.conninfo import parsed
+from gateway.postgresql.servers import Servers
 
 T = TypeVar("T")
 
@@ -42,6 +44,9 @@ LONGEST_PAUSE = 1.0
 
 ANSWER = 1.0
 """Seconds for the answer at a new connection, however long it took to find its server."""
+
+LEAST = 2.0
+"""Seconds for a new connection, though the call has less: over a long line it takes its time."""
 
 KEPT = 60.0
 """Seconds after which an idle connection is not used again: a firewall may have forgotten it.
@@ -143,18 +148,19 @@ class Database:
     ) -> None:
         """``conninfo``: a URI or key words of libpq; ``timeout``: seconds for each call.
 
-        Beyond that each call may take up to two seconds for each host that is silent.
-        ``check`` looks at each new connection, and raises as ``read`` does.  ``watch``
-        hears of outages; ``now`` times how long connections are idle.  Raises ``ValueError``
-        for what is no connection string.
+        Beyond that a call may take three seconds for a new connection, and as long as the
+        resolver takes for the names of servers.  ``check`` looks at each new connection, and
+        raises as ``read`` does.  ``watch`` hears of outages; ``now`` times how long connections
+        are idle.  Raises ``ValueError`` for a string by which libpq cannot connect.
         """
         words = parsed(conninfo)
-        self._hosts = str(words.get("host", "")).count(",") + 1
-        named = "/".join(str(words[key]) for key in ("service", "host", "dbname") if key in words)
+        self._servers = Servers(words)
+        named = "/".join(words[key] for key in ("service", "host", "dbname") if key in words)
         self._watch = watch(f"PostgreSQL {named}".rstrip())
         self._check = check
-        self._conninfo = conninfo
-        self._secret = {"password": password} if password else {}
+        self._words = words | {"application_name": "pop3gw"}
+        if password:
+            self._words["password"] = password
         self._timeout = timeout
         self._now = now
         # Only what a thread may do without a lock: append, pop.
@@ -270,6 +276,8 @@ class Database:
                 connection.close()
                 # The others are as dead as this one, or lead to the same server.
                 self._drop_idle()
+                if isinstance(error, errors.ReadOnlySqlTransaction):
+                    self._servers.forget()
             raise
         self._give_back(connection)
         return result
@@ -288,19 +296,14 @@ class Database:
             connection.close()
 
     def _connect(self, deadline: float) -> _Connection:
-        left = max(deadline - time.monotonic(), 0.001)
-        connection = _Connection.connect(
-            make_conninfo(self._conninfo, **self._secret),
-            autocommit=True,
-            # Behind a pooler the next transaction may have another server's connection.
-            prepare_threshold=None,
-            # Of each host; libpq takes 1 for 2.
-            connect_timeout=max(2, int(left / self._hosts)),
-            application_name="pop3gw",
-        )
-        # A silent host before this one may have taken all the time.
+        until = max(deadline, time.monotonic() + LEAST)
+        connection = _Connection(connect(self._words, self._servers, until))
+        # A silent server, or the resolver, may have taken all the time.
         connection.deadline = max(deadline, time.monotonic() + ANSWER)
         try:
+            connection.autocommit = True
+            # Behind a pooler the next transaction may have another server's connection.
+            connection.prepare_threshold = None
             self._check(connection)
         except BaseException:
             connection.close()
@@ -319,17 +322,6 @@ class Database:
                 self._idle.pop().close()
             except IndexError:
                 return
-
-
-def parsed(conninfo: str) -> dict[str, Any]:
-    """The key words of a connection string.  Raises ``ValueError``."""
-    try:
-        return conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
-        # libpq repeats what it was given, and there may be a password in it.
-        raise ValueError(
-            "expected a connection string such as postgresql://gateway@db.example.org/mail"
-        ) from None
 
 
 IDLE = psycopg.pq.TransactionStatus.IDLE

@@ -14,7 +14,8 @@ from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
 from gateway.errors import MailboxUnusable, NotSupported, StoreDown
-from gateway.postgresql.database import Connection, Cursor, Database, Work, parsed, said
+from gateway.postgresql.conninfo import parsed
+from gateway.postgresql.database import Connection, Cursor, Database, Work, said
 from gateway.postgresql.lock_holders import LockHolders
 
 LONGEST = 86_400.0

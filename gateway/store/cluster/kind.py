@@ -235,7 +235,7 @@ def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     if missing := missing_driver():
         yield "store.kind", missing
         return
-    from gateway.postgresql.database import parsed
+    from gateway.postgresql.conninfo import parsed
 
     try:
         words = parsed(own.database)
