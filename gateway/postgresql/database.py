@@ -54,6 +54,9 @@ KEPT = 60.0
 What is asked on such a one is lost silently, and would wait for all of its time limit.
 """
 
+CHECKED = 60.0
+"""Seconds after which a connection is checked again: the settings of a server may change."""
+
 OUTAGE_TIMEOUT = 1.0
 """Seconds for each call while the database is away: all would wait for those that wait."""
 
@@ -119,6 +122,9 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
     idle_since = 0.0
     """By the clock of its database."""
 
+    checked_at = 0.0
+    """By the same clock."""
+
     _poll: select.poll | None = None
 
     def has_ended(self) -> bool:
@@ -150,8 +156,9 @@ class Database:
 
         Beyond that a call may take three seconds for a new connection, and as long as the
         resolver takes for the names of servers.  ``check`` looks at each new connection, and
-        raises as ``read`` does.  ``watch`` hears of outages; ``now`` times how long connections
-        are idle.  Raises ``ValueError`` for a string by which libpq cannot connect.
+        each minute, and raises as ``read`` does.  ``watch`` hears of outages; ``now`` times
+        how long connections are idle.  Raises ``ValueError`` for a string by which libpq
+        cannot connect.
         """
         words = parsed(conninfo)
         self._servers = Servers(words)
@@ -292,7 +299,8 @@ class Database:
             # What is sent on one that has ended would be in doubt.
             if not is_old and not connection.has_ended():
                 connection.deadline = deadline
-                return connection
+                is_due = self._now() - connection.checked_at > CHECKED
+                return self._checked(connection) if is_due else connection
             connection.close()
 
     def _connect(self, deadline: float) -> _Connection:
@@ -300,14 +308,24 @@ class Database:
         connection = _Connection(connect(self._words, self._servers, until))
         # A silent server, or the resolver, may have taken all the time.
         connection.deadline = max(deadline, time.monotonic() + ANSWER)
+        connection.autocommit = True
+        # Behind a pooler the next transaction may have another server's connection.
+        connection.prepare_threshold = None
+        return self._checked(connection)
+
+    def _checked(self, connection: _Connection) -> _Connection:
+        """The same one, after the check; if it fails it is closed."""
         try:
-            connection.autocommit = True
-            # Behind a pooler the next transaction may have another server's connection.
-            connection.prepare_threshold = None
             self._check(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, StoreDown):
+                # The server is up, and of no use: the others have the same one.
+                self._drop_idle()
+                if self._watch is not None:
+                    error.logged = self._watch.failed(error, 0.0)
             raise
+        connection.checked_at = self._now()
         return connection
 
     def _give_back(self, connection: _Connection) -> None:

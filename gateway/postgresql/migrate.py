@@ -224,12 +224,26 @@ def _known(cursor: Cursor) -> int:
     return version
 
 
+_ASKED = """\
+SELECT version, current_setting('synchronous_commit'), quote_ident(current_user)
+FROM pop3gw.version"""
+
+
 def check_version(connection: Connection) -> None:
-    """Raise ``MailboxUnusable`` where a step is missing; a newer schema has all that is needed."""
-    row = connection.execute("SELECT version FROM pop3gw.version").fetchone()
-    version = 0 if row is None else row[0]
+    """Raise ``MailboxUnusable`` where a step is missing; a newer schema has all that is needed.
+
+    Raise ``StoreDown`` where a crash loses commits that were answered: no epoch begins by it, so
+    unique-ids would be given a second time.
+    """
+    row = connection.execute(_ASKED).fetchone()
+    version, commits, role = (0, "", "") if row is None else row
     if version < VERSION:
         raise MailboxUnusable(
             f"the schema of the database has version {version}, this pop3gw needs {VERSION}:"
             " run pop3gw cluster migrate"
+        )
+    if commits == "off":
+        raise StoreDown(
+            "database: synchronous_commit is off, so a crash would lose mail that was"
+            f" acknowledged: run ALTER ROLE {role} SET synchronous_commit = on"
         )
