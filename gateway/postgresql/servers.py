@@ -25,20 +25,24 @@ class Servers:
     """
 
     def __init__(self, words: Words) -> None:
-        """Raises ``ValueError`` for words that libpq refuses."""
-        found = completed(words)
-        self._servers = _split(found)
-        self._is_random = found.get("load_balance_hosts") == "random"
+        self._words = words
+        self._is_random = False
         self._served: tuple[Server, Server] | None = None
         """The same server twice: as the string names it, and with its address."""
 
     def in_order(self) -> list[Server]:
-        """Each as the string names it."""
+        """Each as the string names it, or the environment, or a service file.
+
+        Raises ``OperationalError`` for what libpq refuses.
+        """
+        words = completed(self._words)
+        servers = _split(words)
+        self._is_random = words.get("load_balance_hosts") == "random"
         if self._is_random:
-            return random.sample(self._servers, len(self._servers))
+            return random.sample(servers, len(servers))
         # Another thread may change it meanwhile.
         served = self._served
-        return sorted(self._servers, key=lambda one: served is not None and one != served[0])
+        return sorted(servers, key=lambda one: served is not None and one != served[0])
 
     def addresses_of(self, server: Server) -> list[Server]:
         """The same server with each of its addresses.  Raises ``OSError``; asks the resolver."""

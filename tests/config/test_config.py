@@ -867,6 +867,75 @@ bucket_secret_key = "secret"
             (fault,) = self.faults(f'{text}bucket = "https://{rest}"\n')
             self.assertIn("store.bucket: expected https://HOST/BUCKET, found", fault)
 
+    def of_database(self, words: str) -> str:
+        """A cluster with this connection string."""
+        return f"""{LISTENER}[store]
+kind = "cluster"
+database = "{words}"
+bucket = "https://localhost/mail"
+bucket_access_key = "gateway"
+bucket_secret_key = "secret"
+"""
+
+    def test_a_connection_string_by_which_libpq_cannot_connect_is_a_fault(self) -> None:
+        uri = "postgresql://gateway@db1,db2/mail"
+        for words, fault in (
+            ("host=h port=abc", "port: expected a number from 1 to 65535"),
+            ("host=h port=0", "port: expected a number from 1 to 65535"),
+            (f"{uri}?port=5432,65536", "port: expected a number from 1 to 65535"),
+            (f"{uri}?port=1,2,3", "libpq refuses it: could not match 3 port numbers to 2 hosts"),
+            (f"{uri}?sslmode=verify", 'libpq refuses it: invalid sslmode value: "verify"'),
+            (f"{uri}?keepalives_idle=1m", "keepalives_idle: expected a number"),
+            (f"{uri}?target_session_attrs=readwrite", "attrs: expected one of any, read-write,"),
+            (f"{uri}?load_balance_hosts=all", "load_balance_hosts: expected one of"),
+            (f"{uri}?sslmod=require", "sslmod is none, do you mean sslmode?"),
+            ("host=h sslmod=require", "sslmod is none, do you mean sslmode?"),
+        ):
+            (found,) = self.faults(self.of_database(words))
+            self.assertIn("store.database: ", found)
+            self.assertIn(fault, found)
+        for words in (
+            f"{uri}?target_session_attrs=read-write&sslmode=verify-full&port=5432,5433",
+            "host=/run/postgresql dbname=mail",
+            "host=h port='5432' gssencmode=disable load_balance_hosts=random",
+            # Only the user of the gateway may have it.
+            "service=of-another-user sslmode=require",
+        ):
+            load_settings(self.file(self.of_database(words)), {})
+
+    def test_no_secret_is_in_a_connection_string_or_in_what_refuses_it(self) -> None:
+        for words in (
+            "postgresql://gateway:hushhush@db1/mail",
+            "postgresql://gateway:hushhush/more@db1/mail",
+            "postgresql://gateway:hush?hushhush=x@db1/mail",
+            "https://gateway:hushhush@db1/mail",
+            "https://gateway:hushhush@db1/mail?x=1",
+            "host=h password=x hushhush=y",
+            "host=h password=x hushhush",
+            "host=h sslkey=k sslpassword=hushhush",
+            "host=h scram_client_key=hushhush",
+        ):
+            (fault,) = self.faults(self.of_database(words))
+            self.assertIn("store.database: ", fault)
+            self.assertNotIn("hush", fault)
+        (fault,) = self.faults(self.of_database("host=h sslpassword=x"))
+        self.assertIn("has sslpassword, which is secret: move it to a service file", fault)
+
+    def test_what_refuses_a_bucket_shows_no_secret(self) -> None:
+        text = self.of_database("host=h")
+        for bucket in (
+            "https://me:hushhush@localhost/mail",
+            "postgresql://me:hushhush@localhost/mail",
+            "https://me:hush/hushhush@localhost/mail",
+            "https://[me:hushhush@localhost/mail",
+            "me:hushhush@localhost/mail",
+            "https://localhost/mail?X-Amz-Signature=hushhush",
+            "https://localhost/mail#hushhush",
+        ):
+            (fault,) = self.faults(text.replace("https://localhost/mail", bucket))
+            self.assertIn("store.bucket: expected https://HOST/BUCKET", fault)
+            self.assertNotIn("hush", fault)
+
 
 class ListenerTests(ConfigCase):
     def test_a_listener_that_says_tls_by_name_or_port_must_say_which(self) -> None:

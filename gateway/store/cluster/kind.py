@@ -40,6 +40,9 @@ _HOST = re.compile(r"[\w.:%-]+", re.ASCII)
 
 def _check_bucket(value: str) -> None:
     wanted, found = "expected https://HOST/BUCKET", f"found {shown(value)}"
+    if re.search("[@?#]", value):
+        # A password, or the signature of a request: this goes to a log.
+        found = "found one with a user or a query, which may be secret"
     try:
         parts = urlsplit(value)
         is_server = parts.port != 0 and _HOST.fullmatch(parts.hostname or "") is not None
@@ -235,15 +238,19 @@ def _faults(own: ClusterSettings, _: Whole) -> Iterator[Fault]:
     if missing := missing_driver():
         yield "store.kind", missing
         return
-    from gateway.postgresql.conninfo import parsed
+    from gateway.postgresql.conninfo import parsed, secrets_in
 
     try:
         words = parsed(own.database)
     except ValueError as error:
         yield "store.database", str(error)
         return
-    if "password" in words:
-        yield "store.database", "has a password: move it to store.database_password_file"
+    for key in secrets_in(words):
+        if key == "password":
+            yield "store.database", "has a password: move it to store.database_password_file"
+        else:
+            cure = "move it to a service file that only pop3gw can read, and name it by service="
+            yield "store.database", f"has {key}, which is secret: {cure}"
 
 
 def _check_account(_own: ClusterSettings, _state_dir: str, account: Account) -> None:
