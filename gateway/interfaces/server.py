@@ -223,11 +223,18 @@ class IRetentionState(Interface):
     def forget_scan(mailbox: str) -> Deferred[None]:
         """Delete the scan: the mailbox is gone or has no policy."""
 
-    def count_removed(day: int, messages: int) -> Deferred[int]:
-        """Add ``messages`` to those removed on ``day``; fires with the sum.
 
-        ``day``: a number per day.  Other days are forgotten.
-        """
+class IRemovalState(Interface):
+    """What retention has removed in a day; only the leader calls it.  Fails as ``IState``.
+
+    ``day``: a number per day.  Other days are forgotten.
+    """
+
+    def count_removed(day: int, messages: int) -> Deferred[int]:
+        """Add ``messages`` to those removed or hidden on ``day``; fires with the sum."""
+
+    def count_purged(day: int, messages: int) -> Deferred[int]:
+        """The same for hidden messages that were removed for good, counted by themselves."""
 
 
 class IForecastState(Interface):
@@ -342,6 +349,7 @@ class IState(
     IWarningState,
     IDigestState,
     IRetentionState,
+    IRemovalState,
     IForecastState,
     IMailboxState,
     IRetentionOrders,

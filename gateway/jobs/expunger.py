@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from gateway.errors import GatewayError
-from gateway.interfaces import IRetentionState, IRetentionStore, Run
+from gateway.interfaces import IRemovalState, IRetentionStore, Run
 from gateway.jobs.rate_limit import RateLimit
 from gateway.model import Account, DueDay, Reason, StoredMessage
 from gateway.retention.due import next_look, over
@@ -38,6 +38,9 @@ class Outcome:
     messages: int
     """Messages that are left."""
 
+    hidden: int
+    """Hidden messages that are left, if the policy purges them."""
+
     due: float | None
     """Time of the next scan, in Unix seconds; None: nothing can be due."""
 
@@ -55,18 +58,12 @@ class Outcome:
 class Budget:
     """How much of the whole store may be removed in a day without an operator's release."""
 
-    def __init__(self, guard: Guard, state: IRetentionState, now: Callable[[], float]) -> None:
+    def __init__(self, guard: Guard, state: IRemovalState, now: Callable[[], float]) -> None:
         """``now`` in Unix seconds."""
         self._guard = guard
         self._state = state
         self._now = now
         self._shown, self._hidden = _Sum(), _Sum()
-        self._purged = (0, 0)
-        """A day, and how many hidden messages went on it that the guard counts.
-
-        Not kept over a restart, as the number of hidden messages is not: then the guard asks
-        of the mailboxes that were scanned since.
-        """
 
     def holds(self, mailbox: str, messages: int) -> None:
         """Record how many messages the mailbox shows; the sum over all mailboxes is the store."""
@@ -83,9 +80,11 @@ class Budget:
         gone = await self.count(0)
         return objection(self._guard, gone + wanted, gone + self._shown.total, STORE)
 
-    def purge_objection(self, wanted: int) -> str | None:
+    async def purge_objection(self, wanted: int) -> str | None:
         """The same for hidden messages."""
-        gone = self.count_purged(0)
+        if not wanted:
+            return None
+        gone = await self.count_purged(0)
         return objection(self._guard, gone + wanted, gone + self._hidden.total, HIDDEN_MAIL)
 
     async def count(self, messages: int) -> int:
@@ -93,11 +92,10 @@ class Budget:
         total: int = await self._state.count_removed(self._day(), messages)
         return total
 
-    def count_purged(self, messages: int) -> int:
+    async def count_purged(self, messages: int) -> int:
         """The same for hidden messages."""
-        (counted, before), today = self._purged, self._day()
-        self._purged = today, messages + (before if counted == today else 0)
-        return self._purged[1]
+        total: int = await self._state.count_purged(self._day(), messages)
+        return total
 
     def _day(self) -> int:
         return int(self._now() // DAY)
@@ -180,7 +178,7 @@ class Expunger:
         """Scan, and change nothing; raises as a store does, and ``Stopping``."""
         found = await self._scan(account, policy)
         due, due_by_day = await self._ahead(found.kept, found.hidden, policy)
-        return Outcome(len(found.kept), due, forecast=due_by_day)
+        return Outcome(len(found.kept), len(found.hidden), due, forecast=due_by_day)
 
     async def clear(self, account: Account, policy: Policy, trust: Trust) -> Outcome:
         """Remove what is due, unless that is too much; raises as a store does, and ``Stopping``."""
@@ -202,10 +200,12 @@ class Expunger:
         self._budget.holds(account.mailbox, len(kept))
         hidden = await self._hidden(account, policy) if gone else found.hidden
         due, due_by_day = await self._ahead(kept, hidden, policy)
-        if done < len(batches):
-            now = self._now()
-            return Outcome(len(kept), now, removed, stopped, finished=False, forecast=due_by_day)
-        return Outcome(len(kept), None if stopped else due, removed, stopped, forecast=due_by_day)
+        finished = done == len(batches)
+        if not finished:
+            due = self._now()
+        elif stopped:
+            due = None
+        return Outcome(len(kept), len(hidden), due, removed, stopped, finished, due_by_day)
 
     async def _scan(self, account: Account, policy: Policy) -> Found:
         now = self._now()
@@ -239,7 +239,7 @@ class Expunger:
         return (
             objection(self._guard, removals, len(found.kept), mailbox)
             or objection(self._guard, purges, len(found.hidden), f"the hidden mail of {mailbox}")
-            or self._budget.purge_objection(purges)
+            or await self._budget.purge_objection(purges)
             or await self._budget.objection(removals)
         )
 
@@ -270,10 +270,8 @@ class Expunger:
             done = (error.done or {}).get("messages", 0)
             raise
         finally:
-            if is_purge:
-                self._budget.count_purged(min(done, counted))
-            elif done:
-                await self._budget.count(min(done, counted))
+            if gone := min(done, counted):
+                await (self._budget.count_purged if is_purge else self._budget.count)(gone)
         return 0 if is_purge else done
 
     def _remove_by(self, policy: Policy) -> Callable[..., Any]:

@@ -252,6 +252,7 @@ class RetentionJob:
         now = self._now()
         async for name, look in in_turns(self._looks.items(), self._clock):
             self._budget.holds(name, look.messages)
+            self._budget.hides(name, look.hidden)
             if look.stopped:
                 self._stopped.add(name)
             # A scan with a time in the future was made by a wrong clock.
@@ -384,7 +385,9 @@ class RetentionJob:
         if known is not None and not outcome.finished:
             # The next visit does what is left, and asks the guard no more of it.
             looked = known.looked
-        look = LastScan(text, outcome.due, looked, outcome.messages, outcome.stopped)
+        look = LastScan(
+            text, outcome.due, looked, outcome.messages, outcome.stopped, outcome.hidden
+        )
         await self._state.keep_scan(name, look)
         await self._state.keep_forecast(name, outcome.forecast)
         self._looks[name] = look

@@ -123,6 +123,9 @@ class LastScan(NamedTuple):
     stopped: str | None = None
     """Why nothing is removed before an operator releases it."""
 
+    hidden: int = 0
+    """Hidden messages that were left, if the policy purges them."""
+
 
 class DueDay(NamedTuple):
     """What retention will remove from a mailbox, or from all, on one day."""

@@ -113,6 +113,8 @@ VERSIONS = (
         policy TEXT NOT NULL
     ) STRICT, WITHOUT ROWID
     """,
+    "ALTER TABLE removals ADD COLUMN purged INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE retention ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0",
 )
 """What makes each version of the file of the one before; a new file has version 0.
 

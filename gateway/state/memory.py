@@ -35,8 +35,8 @@ class MemoryState:
         self._scans: dict[str, LastScan] = {}
         self._forecasts: dict[str, Sequence[DueDay]] = {}
         self._orders: dict[str, RetentionOrder] = {}
-        self._removed = (0, 0)
-        """A day and how many messages were removed on it."""
+        self._gone: dict[int, tuple[int, int]] = {}
+        """Removed and purged messages, by day."""
         self._expire: KnownExpire | None = None
         self._logins: dict[str, LastLogin] = {}
         self._logins_since: float | None = None
@@ -118,9 +118,16 @@ class MemoryState:
 
     def count_removed(self, day: int, messages: int) -> Deferred[int]:
         """Count ``messages`` more as removed on ``day``."""
-        counted, total = self._removed
-        self._removed = day, messages + (total if counted == day else 0)
-        return succeed(self._removed[1])
+        return succeed(self._count(day, removed=messages)[0])
+
+    def count_purged(self, day: int, messages: int) -> Deferred[int]:
+        """The same for hidden messages."""
+        return succeed(self._count(day, purged=messages)[1])
+
+    def _count(self, day: int, *, removed: int = 0, purged: int = 0) -> tuple[int, int]:
+        before = self._gone.get(day, (0, 0))
+        self._gone = {day: (before[0] + removed, before[1] + purged)}
+        return self._gone[day]
 
     def add_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """Have retention visit a mailbox."""

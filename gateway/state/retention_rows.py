@@ -11,9 +11,9 @@ from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
 from gateway.state.ledger_file import LedgerFile
 
 _SCANNED = """
-    INSERT INTO retention VALUES (:mailbox, :policy, :due, :looked, :messages, :stopped)
+    INSERT INTO retention VALUES (:mailbox, :policy, :due, :looked, :messages, :stopped, :hidden)
     ON CONFLICT DO UPDATE SET policy = :policy, due = :due, looked = :looked,
-    messages = :messages, stopped = :stopped
+    messages = :messages, stopped = :stopped, hidden = :hidden
 """
 _ORDER = """
     INSERT INTO orders VALUES (:mailbox, :given, :released_at, :policy) ON CONFLICT
@@ -21,8 +21,9 @@ _ORDER = """
     policy = iif(:released_at IS NULL, policy, :policy)
 """
 _COUNT = """
-    INSERT INTO removals VALUES (:day, :messages) ON CONFLICT
-    DO UPDATE SET messages = messages + :messages RETURNING messages
+    INSERT INTO removals VALUES (:day, :removed, :purged) ON CONFLICT
+    DO UPDATE SET messages = messages + :removed, purged = purged + :purged
+    RETURNING messages, purged
 """
 
 _FORECAST = """
@@ -79,9 +80,16 @@ class RetentionRows(LedgerFile):
 
     def count_removed(self, day: int, messages: int) -> int:
         """Count ``messages`` more as removed on ``day``; how many that makes."""
-        ((total,),) = self._do(_COUNT, day=day, messages=messages)
+        return self._count(day, removed=messages)[0]
+
+    def count_purged(self, day: int, messages: int) -> int:
+        """The same for hidden messages."""
+        return self._count(day, purged=messages)[1]
+
+    def _count(self, day: int, *, removed: int = 0, purged: int = 0) -> tuple[int, int]:
+        (totals,) = self._do(_COUNT, day=day, removed=removed, purged=purged)
         self._do("DELETE FROM removals WHERE day != :day", day=day)
-        return int(total)
+        return int(totals[0]), int(totals[1])
 
     def keep_forecast(self, mailbox: str, due: Sequence[DueDay]) -> None:
         """Store it in place of the one before; without days it is deleted."""

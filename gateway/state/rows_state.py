@@ -136,6 +136,10 @@ class RowsState(ABC, Generic[R]):
         """Count ``messages`` more as removed on ``day``."""
         return self._ask(lambda rows: rows.count_removed(day, messages))
 
+    def count_purged(self, day: int, messages: int) -> Deferred[int]:
+        """The same for hidden messages."""
+        return self._ask(lambda rows: rows.count_purged(day, messages))
+
     def add_order(self, mailbox: str, order: RetentionOrder) -> Deferred[None]:
         """Have retention visit a mailbox."""
         return self._ask(lambda rows: rows.add_order(mailbox, order))

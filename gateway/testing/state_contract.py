@@ -25,7 +25,7 @@ __all__ = ["leader_tests", "state_tests"]
 NORMAL, WARN, OVER = Level
 DAY = 86_400.0
 SCAN = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
-STOPPED = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
+STOPPED = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many", hidden=7)
 
 Open = Callable[[], Any]
 """Opens one more, as another process does: all of a test share what they hold."""
@@ -180,6 +180,17 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             counts = [(1, 5), (1, 0), (1, 7), (2, 1), (1, 1)]
             totals = [self.get("count_removed", *one) for one in counts]
             self.assertEqual(totals, [5, 5, 12, 1, 1])
+
+        def test_what_is_purged_is_counted_by_day_beside_what_is_removed(self) -> None:
+            other = self.open()
+            self.get("count_removed", 1, 5)
+            counts = [(1, 2), (1, 0), (1, 7)]
+            totals = [self.get("count_purged", *one, of=other) for one in counts]
+            self.assertEqual(totals, [2, 2, 9])
+            self.assertEqual(self.get("count_removed", 1, 1), 6)
+            self.assertEqual(self.get("count_purged", 1, 1), 10)
+            self.assertEqual(self.get("count_purged", 2, 1), 1)
+            self.assertEqual(self.get("count_removed", 2, 0), 0)
 
         def test_the_forecast_of_each_mailbox_is_kept_until_it_is_empty(self) -> None:
             first, second = (

@@ -630,6 +630,40 @@ class GuardTests(SweeperCase):
         house.run(2 * LATE)
         self.assertEqual(sum(map(len, house.store.away.values())), 500)
 
+    def test_a_new_leader_goes_on_with_the_purges_of_the_day(self) -> None:
+        for then, purged in ((30, 500), (2, 440)):
+            house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=100))
+            names = [f"u{number}" for number in range(50)]
+            for name in names:
+                house.store.add(name, 200)
+                house.store.add_hidden(name, 20, age=5 * DAY)
+            first = house.retention_job()
+            house.run(HOUR)
+            house.own = dict.fromkeys(names[:20], "any 30d, hide 14min")
+            house.run(2 * LATE)
+            self.assertEqual(sum(map(len, house.store.away.values())), 600)
+            self.successResultOf(first.stop())
+            house.leaders.clear()
+            house.retention_job()
+            house.run(HOUR)
+            house.own |= dict.fromkeys(names[20 : 20 + then], "any 30d, hide 14min")
+            house.run(2 * LATE)
+            self.assertEqual(sum(map(len, house.store.away.values())), 1000 - purged)
+
+    def test_purges_of_the_day_stop_no_removals_where_nothing_is_to_be_purged(self) -> None:
+        house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=100))
+        for number in range(20):
+            house.store.add_hidden(f"u{number}", 20, age=5 * DAY)
+            house.own[f"u{number}"] = "any 30d, hide 14min"
+            house.store.add(f"u{number}", 1)
+        house.store.add_hidden("a", 600, age=14 * DAY - 4 * HOUR)
+        house.store.add("a", 1000)
+        house.store.add("b", 50, age=30 * DAY - 8 * HOUR)
+        house.retention_job()
+        house.run(8 * HOUR + LATE)
+        self.assertEqual([name for name, gone in house.store.away.items() if gone], ["b"])
+        self.assertEqual((house.count("a"), house.count("b")), (1000, 0))
+
     def test_hidden_mail_that_comes_due_day_by_day_stops_nothing(self) -> None:
         house = House(self, policy="any 30d, hide 14d", guard=Guard(share=0.5, least=10))
         for day in range(14):

@@ -193,11 +193,24 @@ def test_a_file_with_releases_of_no_policy_is_opened_without_them(tmp_path: Path
         assert ledger.orders() == {"alice": order}
 
 
+def test_a_file_of_before_purges_were_counted_keeps_scans_and_the_day(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME, isolation_level=None)) as database:
+        for statement in VERSIONS[:13]:
+            database.execute(statement)
+        database.execute("INSERT INTO retention VALUES ('alice', 'unread 60d', 9.5, 1.5, 3, NULL)")
+        database.execute("INSERT INTO removals VALUES (20000, 7)")
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 13")
+    with closing(Ledger(str(tmp_path))) as ledger:
+        assert ledger.last_scans() == {"alice": SCAN}
+        assert (ledger.count_removed(20_000, 1), ledger.count_purged(20_000, 2)) == (8, 2)
+
+
 SCAN = LastScan("unread 60d", due=9.5, looked=1.5, messages=3)
 
 
 def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
-    stopped = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many")
+    stopped = LastScan("read 7d", due=None, looked=2.0, messages=0, stopped="too many", hidden=7)
     with closing(Ledger(str(tmp_path))) as ledger:
         ledger.keep_scan("jörg", stopped)
         ledger.keep_scan("jörg", SCAN)

@@ -23,17 +23,17 @@ class RetentionRows:
     def last_scans(self) -> dict[str, LastScan]:
         """What retention found, by mailbox."""
         rows = self._database.read(
-            "SELECT mailbox, policy, due, looked, messages, stopped FROM pop3gw.scan"
+            "SELECT mailbox, policy, due, looked, messages, stopped, hidden FROM pop3gw.scan"
         )
         return {mailbox: LastScan(*rest) for mailbox, *rest in rows}
 
     def keep_scan(self, mailbox: str, scan: LastScan) -> None:
         """Store it in place of the one before."""
         self._database.write(
-            "INSERT INTO pop3gw.scan (mailbox, policy, due, looked, messages, stopped)"
-            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
+            "INSERT INTO pop3gw.scan (mailbox, policy, due, looked, messages, stopped, hidden)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
             " policy = excluded.policy, due = excluded.due, looked = excluded.looked,"
-            " messages = excluded.messages, stopped = excluded.stopped",
+            " messages = excluded.messages, stopped = excluded.stopped, hidden = excluded.hidden",
             (mailbox, *scan),
         )
 
@@ -43,14 +43,22 @@ class RetentionRows:
 
     def count_removed(self, day: int, messages: int) -> int:
         """Count ``messages`` more as removed on ``day``; how many that makes."""
-        ((total,),) = self._database.read(
+        return self._count(day, removed=messages)[0]
+
+    def count_purged(self, day: int, messages: int) -> int:
+        """The same for hidden messages."""
+        return self._count(day, purged=messages)[1]
+
+    def _count(self, day: int, *, removed: int = 0, purged: int = 0) -> tuple[int, int]:
+        (totals,) = self._database.read(
             "WITH others AS (DELETE FROM pop3gw.removal WHERE day <> %(day)s)"
-            " INSERT INTO pop3gw.removal (day, messages) VALUES (%(day)s, %(messages)s)"
-            " ON CONFLICT (day) DO UPDATE SET messages = removal.messages + %(messages)s"
-            " RETURNING messages",
-            {"day": day, "messages": messages},
+            " INSERT INTO pop3gw.removal (day, messages, purged)"
+            " VALUES (%(day)s, %(removed)s, %(purged)s) ON CONFLICT (day) DO UPDATE"
+            " SET messages = removal.messages + %(removed)s, purged = removal.purged + %(purged)s"
+            " RETURNING messages, purged",
+            {"day": day, "removed": removed, "purged": purged},
         )
-        return int(total)
+        return int(totals[0]), int(totals[1])
 
     def add_order(self, mailbox: str, order: RetentionOrder) -> None:
         """Have retention visit a mailbox; an order without a release leaves an earlier one."""
