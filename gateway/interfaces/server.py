@@ -212,10 +212,16 @@ class IDigestState(Interface):
 
 
 class IRetentionState(Interface):
-    """The retention schedule; only the leader calls it.  Fails as ``IState``."""
+    """The retention schedule; only the leader changes it.  Fails as ``IState``."""
 
-    def last_scans() -> Deferred[Mapping[str, LastScan]]:
-        """The last scans by mailbox; for a new leader, and for commands."""
+    def last_scans(after: str, most: int) -> Deferred[Mapping[str, LastScan]]:
+        """Those of up to ``most`` mailboxes with names after ``after``, by name.
+
+        In pieces, so that nothing holds those of very many; for the leader, and for commands.
+        """
+
+    def find_scans(mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastScan]]:
+        """Those of these mailboxes, without those that were never scanned."""
 
     def keep_scan(mailbox: str, scan: LastScan) -> Deferred[None]:
         """Store it in place of the one before."""

@@ -22,6 +22,7 @@ from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome, Trust
 from gateway.jobs.rate_limit import RateLimit, Stopping
 from gateway.jobs.turns import in_turns
 from gateway.mailboxes.owners import AllMailboxes
+from gateway.mailboxes.pieces import in_pieces
 from gateway.model import Account, LastScan, RetentionOrder
 from gateway.observe.failures import meets_all, problem_in
 from gateway.observe.log import emit_to_log
@@ -241,13 +242,19 @@ class RetentionJob:
     async def _follow(self) -> None:
         """Know what the leader knows, to tell it what it does not."""
         if self._clock.seconds() >= self._next_look:
-            self._looks = dict(await self._state.last_scans())
+            await self._load()
             self._told.clear()
             self._next_look = self._clock.seconds() + self._every
 
+    async def _load(self) -> None:
+        looks: dict[str, LastScan] = {}
+        async for piece in in_pieces(self._state.last_scans):
+            looks.update(piece)
+        self._looks = looks
+
     async def _recall(self) -> None:
         """Load what the last leader stored."""
-        self._looks = dict(await self._state.last_scans())
+        await self._load()
         self._stopped.clear()
         now = self._now()
         async for name, look in in_turns(self._looks.items(), self._clock):

@@ -102,9 +102,14 @@ class MemoryState:
 
     # -- retention ------------------------------------------------------------
 
-    def last_scans(self) -> Deferred[Mapping[str, LastScan]]:
-        """What retention found, by mailbox."""
-        return succeed(dict(self._scans))
+    def last_scans(self, after: str, most: int) -> Deferred[Mapping[str, LastScan]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        names = sorted(name for name in self._scans if name > after)
+        return succeed({name: self._scans[name] for name in names[:most]})
+
+    def find_scans(self, mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastScan]]:
+        """Those of these mailboxes."""
+        return succeed({name: self._scans[name] for name in mailboxes if name in self._scans})
 
     def keep_scan(self, mailbox: str, scan: LastScan) -> Deferred[None]:
         """Store it in place of the one before."""

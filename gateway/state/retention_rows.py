@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from gateway.interfaces import RAISED
 from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
@@ -15,6 +16,9 @@ _SCANNED = """
     ON CONFLICT DO UPDATE SET policy = :policy, due = :due, looked = :looked,
     messages = :messages, stopped = :stopped, hidden = :hidden
 """
+_SCANS_AFTER = "SELECT * FROM retention WHERE mailbox > :after ORDER BY mailbox LIMIT :most"
+_SCANS_OF = "SELECT * FROM retention WHERE mailbox IN (SELECT value FROM json_each(:mailboxes))"
+
 _ORDER = """
     INSERT INTO orders VALUES (:mailbox, :given, :released_at, :policy) ON CONFLICT
     DO UPDATE SET given = max(given, :given), released_at = ifnull(:released_at, released_at),
@@ -48,9 +52,13 @@ class RetentionRows(LedgerFile):
 
     # -- retention -----------------------------------------------------------
 
-    def last_scans(self) -> dict[str, LastScan]:
-        """What retention found, by mailbox."""
-        return {mailbox: LastScan(*rest) for mailbox, *rest in self._do("SELECT * FROM retention")}
+    def last_scans(self, after: str, most: int) -> dict[str, LastScan]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        return _scans(self._do(_SCANS_AFTER, after=after, most=most))
+
+    def find_scans(self, mailboxes: Sequence[str]) -> dict[str, LastScan]:
+        """Those of these mailboxes."""
+        return _scans(self._do(_SCANS_OF, mailboxes=json.dumps(list(mailboxes))))
 
     def keep_scan(self, mailbox: str, scan: LastScan) -> None:
         """Store it in place of the one before."""
@@ -138,3 +146,7 @@ class RetentionRows(LedgerFile):
         """Raise every number by ``by``, that of ``RAISED`` from 0."""
         self._do(_BEGIN_RAISED, maildir=RAISED)
         self._do_lastingly("UPDATE high_water SET uid = uid + :by", by=by)
+
+
+def _scans(rows: list[tuple[Any, ...]]) -> dict[str, LastScan]:
+    return {mailbox: LastScan(*rest) for mailbox, *rest in rows}

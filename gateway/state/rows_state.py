@@ -120,9 +120,13 @@ class RowsState(ABC, Generic[R]):
 
     # -- retention ------------------------------------------------------------
 
-    def last_scans(self) -> Deferred[Mapping[str, LastScan]]:
-        """What retention found, by mailbox."""
-        return self._ask(lambda rows: rows.last_scans())
+    def last_scans(self, after: str, most: int) -> Deferred[Mapping[str, LastScan]]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
+        return self._ask(lambda rows: rows.last_scans(after, most))
+
+    def find_scans(self, mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastScan]]:
+        """Those of these mailboxes."""
+        return self._ask(lambda rows: rows.find_scans(mailboxes))
 
     def keep_scan(self, mailbox: str, scan: LastScan) -> Deferred[None]:
         """Store it in place of the one before."""

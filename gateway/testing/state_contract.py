@@ -60,7 +60,7 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
             warned = {"jörg": WarningState(WARN, warned=5.0)}
             self.assertEqual(self.get("warning_states", NORMAL, of=other), warned)
             self.assertFalse(self.get("is_digest_due", "root", 6.0, DAY, of=other))
-            self.assertEqual(self.get("last_scans", of=other), {"jörg": SCAN})
+            self.assertEqual(self.get("last_scans", "", 9, of=other), {"jörg": SCAN})
             self.assertEqual(list(self.get("orders", of=other)), ["jörg"])
             self.assertEqual(other.high_water("/mail/jörg", 0), 7)
 
@@ -145,10 +145,26 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
         def test_the_last_scan_of_each_mailbox_is_kept_until_it_is_forgotten(self) -> None:
             for mailbox, scan in (("jörg", STOPPED), ("jörg", SCAN), ("alice", STOPPED)):
                 self.get("keep_scan", mailbox, scan)
-            self.assertEqual(self.get("last_scans"), {"alice": STOPPED, "jörg": SCAN})
+            self.assertEqual(self.get("last_scans", "", 9), {"alice": STOPPED, "jörg": SCAN})
             self.get("forget_scan", "jörg")
             self.get("forget_scan", "nobody")
-            self.assertEqual(self.get("last_scans"), {"alice": STOPPED})
+            self.assertEqual(self.get("last_scans", "", 9), {"alice": STOPPED})
+
+        def test_scans_are_read_in_pieces_in_the_order_of_names(self) -> None:
+            names = ["a", "b", "z@example.org", "é", "\U0001f600"]
+            for name in reversed(names):
+                self.get("keep_scan", name, SCAN)
+            pieces = [self.get("last_scans", after, 2) for after in ("", "b", "é", names[-1])]
+            self.assertEqual([[*one] for one in pieces], [names[:2], names[2:4], names[4:], []])
+            self.assertEqual(pieces[0], {"a": SCAN, "b": SCAN})
+
+        def test_scans_of_some_mailboxes_are_found_by_name(self) -> None:
+            for name, scan in (("alice", SCAN), ("jörg", STOPPED), ("carol", SCAN)):
+                self.get("keep_scan", name, scan)
+            asked = ["jörg", "nobody", "", "\udcff", "no\0name", "alice"]
+            found = {"alice": SCAN, "jörg": STOPPED}
+            self.assertEqual(self.get("find_scans", asked, of=self.open()), found)
+            self.assertEqual(self.get("find_scans", []), {})
 
         def test_an_order_is_done_once_and_one_given_meanwhile_stays(self) -> None:
             first = RetentionOrder(1.0)
@@ -235,9 +251,10 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
 
         def known(self) -> list[list[str]]:
             """The names of the mailboxes that something of each kind is known of."""
-            found = ("warning_states", NORMAL), ("last_scans",), ("orders",), ("forecasts", "", 9)
+            found = ("warning_states", NORMAL), ("orders",)
             names = [sorted(self.get(*one)) for one in found]
-            return [*names, sorted(self.get("last_logins", "", 9))]
+            paged = ("last_scans", "forecasts", "last_logins")
+            return [*names, *(sorted(self.get(one, "", 9)) for one in paged)]
 
         def test_what_is_known_of_a_renamed_mailbox_goes_to_its_new_name(self) -> None:
             for mailbox in ("alice", "bob", "old carol"):
@@ -250,7 +267,7 @@ def state_tests(make: Callable[[SynchronousTestCase], Open]) -> type[Synchronous
                 self.get("finish_rename", "alice")
                 self.assertEqual(self.known(), [["bob", "old carol"]] * 5)
             self.assertIsNone(self.get("find_rename", "alice"))
-            self.assertEqual(self.get("last_scans")["old carol"], SCAN)
+            self.assertEqual(self.get("last_scans", "", 9)["old carol"], SCAN)
 
         def test_a_rename_that_changed_nothing_is_dropped(self) -> None:
             self.know("alice")

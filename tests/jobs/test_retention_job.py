@@ -125,7 +125,7 @@ class House:
 
     def release(self, mailbox: str) -> None:
         """As an operator does."""
-        policy = self.ledger.last_scans()[mailbox].policy
+        policy = self.ledger.last_scans("", 99)[mailbox].policy
         self.ledger.add_order(mailbox, RetentionOrder(self.now(), self.now(), policy))
 
     def count(self, mailbox: str) -> int:
@@ -228,7 +228,7 @@ class MonthsTests(SweeperCase):
         house.leaders.clear()
         scanned = house.store.scans["a"]
         last_scans = house.state.last_scans
-        house.state.last_scans = lambda: fail(StoreDown("down"))  # type: ignore[method-assign]
+        house.state.last_scans = lambda *_: fail(StoreDown("down"))  # type: ignore[method-assign]
         job = house.retention_job()
         self.assertFalse(job.is_leading)
         house.state.last_scans = last_scans  # type: ignore[method-assign]
@@ -366,10 +366,10 @@ class FindingTests(SweeperCase):
         house = House(self, policy="", own={"a": "any 10d"})
         house.store.add("a")
         house.retention_job()
-        self.assertEqual(list(house.ledger.last_scans()), ["a"])
+        self.assertEqual(list(house.ledger.last_scans("", 99)), ["a"])
         del house.own["a"]
         house.run(HOUR)
-        self.assertEqual(house.ledger.last_scans(), {})
+        self.assertEqual(house.ledger.last_scans("", 99), {})
         house.run(20 * DAY)
         self.assertEqual(house.count("a"), 1)
 
@@ -427,7 +427,7 @@ class FailureTests(SweeperCase):
         house.run(20 * DAY)
         self.assertEqual(said, [])
         self.assertEqual(house.store.scans, {"a": 2, "b": 2})
-        self.assertEqual((house.ledger.last_scans(), house.ledger.orders()), ({}, {}))
+        self.assertEqual((house.ledger.last_scans("", 99), house.ledger.orders()), ({}, {}))
         house.store.broken.clear()
         house.store.mail.update(away)
         house.run(2 * DAY)
@@ -503,12 +503,12 @@ class GuardTests(SweeperCase):
         stopped = [line for line in said if "200 of 200 messages of mailbox a would go" in line]
         self.assertEqual(len(stopped), 1)
         self.assertIn("pop3gw retention release --config FILE a", stopped[0])
-        self.assertIn("200 of 200", str(house.ledger.last_scans()["a"].stopped))
+        self.assertIn("200 of 200", str(house.ledger.last_scans("", 99)["a"].stopped))
         house.release("a")
         house.run(61)
         self.assertEqual(house.count("a"), 0)
         self.assertEqual(house.ledger.orders(), {})
-        self.assertIsNone(house.ledger.last_scans()["a"].stopped)
+        self.assertIsNone(house.ledger.last_scans("", 99)["a"].stopped)
 
     def test_a_release_is_for_the_policy_that_the_operator_saw(self) -> None:
         for meanwhile in ("any 60d", "any 60 days"):
@@ -526,7 +526,7 @@ class GuardTests(SweeperCase):
             house.own["a"] = "any 1min"
             house.run(6 * HOUR + LATE)
             self.assertEqual((house.count("a"), house.ledger.orders()), (2500, {}))
-            self.assertIn("2500 of 2500", str(house.ledger.last_scans()["a"].stopped))
+            self.assertIn("2500 of 2500", str(house.ledger.last_scans("", 99)["a"].stopped))
 
     def test_it_stays_stopped_over_a_restart_until_the_policy_changes(self) -> None:
         house = House(self, policy="any 1d", guard=Guard(share=0.5, least=100))
@@ -568,7 +568,7 @@ class GuardTests(SweeperCase):
         house.store.before = lambda _: None
         house.run(12 * HOUR)
         self.assertEqual(len(house.store.removals), 600)
-        self.assertEqual({one.stopped for one in house.ledger.last_scans().values()}, {None})
+        self.assertEqual({one.stopped for one in house.ledger.last_scans("", 99).values()}, {None})
 
     def test_a_clock_that_jumps_ahead_and_back_costs_nothing_that_was_not_due(self) -> None:
         house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
@@ -580,7 +580,7 @@ class GuardTests(SweeperCase):
         house.wrong_by -= 365 * DAY
         house.run(29 * DAY)
         self.assertEqual(house.count("a"), 500)
-        self.assertIsNone(house.ledger.last_scans()["a"].stopped)
+        self.assertIsNone(house.ledger.last_scans("", 99)["a"].stopped)
 
     def test_a_clock_that_jumps_ahead_and_back_costs_no_hidden_mail(self) -> None:
         for policy in ("any 30d, hide 14d", "newest 1000, hide 14d"):
@@ -591,7 +591,9 @@ class GuardTests(SweeperCase):
             house.wrong_by += 365 * DAY
             house.run(HOUR + LATE)
             self.assertEqual(len(house.store.away["a"]), 400)
-            self.assertIn("of mailbox a would go", str(house.ledger.last_scans()["a"].stopped))
+            self.assertIn(
+                "of mailbox a would go", str(house.ledger.last_scans("", 99)["a"].stopped)
+            )
             house.wrong_by -= 365 * DAY
             house.run(12 * DAY)
             self.assertEqual(len(house.store.away["a"]), 400)
@@ -610,7 +612,7 @@ class GuardTests(SweeperCase):
         self.assertEqual(len(house.store.away["a"]), 420)
         self.assertIn(
             "420 of 420 messages of the hidden mail of mailbox a would go",
-            str(house.ledger.last_scans()["a"].stopped),
+            str(house.ledger.last_scans("", 99)["a"].stopped),
         )
         house.release("a")
         house.run(61)
@@ -673,7 +675,7 @@ class GuardTests(SweeperCase):
         house.retention_job()
         house.run(14 * DAY + LATE)
         self.assertEqual(len(house.store.removals), 820)
-        self.assertEqual({one.stopped for one in house.ledger.last_scans().values()}, {None})
+        self.assertEqual({one.stopped for one in house.ledger.last_scans("", 99).values()}, {None})
 
     def test_hidden_mail_that_became_due_while_no_server_ran_stops_nothing(self) -> None:
         house = House(self, policy="any 60d, hide 14d", guard=Guard(share=0.5, least=10))

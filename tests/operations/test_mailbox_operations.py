@@ -215,6 +215,14 @@ class ListTests(OperatorCase):
         self.assertEqual((told.scanned, told.next_scan, told.stopped), (5.0, 9.0, "too many"))
         self.assertEqual(told.policy_error, "")
 
+    def test_one_mailbox_is_told_without_reading_the_scans_of_all(self) -> None:
+        name = "alice@example.org"
+        self.deliver(name, 1)
+        self.state.keep_scan(name, LastScan("any 1d", 9.0, 5.0, 2))
+        self.patch(self.state, "last_scans", lambda *_: fail(AssertionError("reads all scans")))
+        told = self.get(mailbox_list.show_mailbox(self.tools, mailbox=name))
+        self.assertEqual((told.scanned, told.next_scan), (5.0, 9.0))
+
     def first(self, name: str, count: int) -> tuple[str, ...]:
         return tuple(self.uids(name)[:count])
 
@@ -413,7 +421,7 @@ class RenameTests(OperatorCase):
         told = self.get(self.rename())
         self.assertEqual((told.mailbox, told.was, told.owner), (self.target, self.name, "alice"))
         self.assertEqual(self.uids(self.target), uids)
-        scans = self.successResultOf(self.state.last_scans())
+        scans = self.successResultOf(self.state.last_scans("", 99))
         levels = self.successResultOf(self.state.warning_states(Level.NORMAL))
         logins = self.successResultOf(self.state.find_logins([self.name, self.target]))
         for known in (scans, levels, logins):
@@ -450,7 +458,7 @@ class RenameTests(OperatorCase):
         new = Account(name=self.target, mailbox=self.target)
         self.successResultOf(self.store.rename(self.accounts["alice"], new))
         self.assertTrue(self.get(self.rename()).resumed)
-        self.assertEqual(list(self.successResultOf(self.state.last_scans())), [self.target])
+        self.assertEqual(list(self.successResultOf(self.state.last_scans("", 99))), [self.target])
         self.refused(NoSuchMailbox, self.rename())
 
     def test_a_run_that_died_before_the_store_renamed_begins_anew(self) -> None:
@@ -518,7 +526,7 @@ class DeleteTests(OperatorCase):
         told = self.get(self.delete(confirm=self.name))
         self.assertEqual((told.messages, told.dry_run, told.owner), (2, False, "alice"))
         self.assertEqual(self.said(), [("discard", uid, "token desk") for uid in uids])
-        self.assertEqual(self.successResultOf(self.state.last_scans()), {})
+        self.assertEqual(self.successResultOf(self.state.last_scans("", 99)), {})
         self.refused(NoSuchMailbox, self.delete(confirm=self.name))
 
     def test_on_hold_or_open_it_is_refused(self) -> None:
@@ -641,7 +649,7 @@ class MaildirRenameTests(OfMaildirs, RenameTests):
         with no_room("fsync", f"*{self.root}", errno.EIO), no_room("stat", "*/cur", errno.EIO):
             self.assertIn("run it again", self.refused(StoreDown, self.rename()))
         self.assertTrue(self.get(self.rename()).resumed)
-        self.assertEqual(list(self.successResultOf(self.state.last_scans())), [self.target])
+        self.assertEqual(list(self.successResultOf(self.state.last_scans("", 99))), [self.target])
 
 
 class MaildirDeleteTests(OfMaildirs, DeleteTests):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config.retention import Retention
 from gateway.errors import ConfigError, NoSuchMailbox, StoreDown
+from gateway.mailboxes.pieces import PIECE
 from gateway.model import DueDay, LastScan, Reason, RetentionOrder
 from gateway.operations.mail import retention, retention_forecast, stored_mail
 from gateway.operations.mail.retention import StorePreview, sum_of
@@ -127,6 +128,19 @@ class OrderTests(OperationCase):
         self.assertEqual((done.mailboxes, [one.mailbox for one in done.ordered]), (1, ["alice"]))
         self.assertEqual(self.orders(), {"alice": RetentionOrder(NOW, NOW, "any 1d")})
 
+    def test_what_is_asked_of_some_mailboxes_reads_the_scans_of_no_others(self) -> None:
+        self.desk.add("alice", 1, DAY)
+        self.patch(self.desk.state, "last_scans", lambda *_: fail(AssertionError("reads all")))
+        tools = evolve(self.desk.tools, verify=lambda *_: succeed(Verified("", False)))
+        for asked in (
+            retention.run(tools, mailbox="alice"),
+            retention.release(tools, mailbox="alice"),
+            retention.preview_mailbox(tools, mailbox="alice"),
+            retention.preview(tools),
+        ):
+            self.successResultOf(Deferred.fromCoroutine(asked))
+        self.assertEqual(self.orders(), {"alice": RetentionOrder(NOW, NOW, "any 1d")})
+
     def test_a_run_without_a_mailbox_is_for_all(self) -> None:
         self.assertEqual(self.ask(retention.run).mailboxes, 2)
         self.assertEqual(self.orders()["bob"], RetentionOrder(NOW))
@@ -152,6 +166,17 @@ class OrderTests(OperationCase):
         stopped = self.ask(retention.list_scans, stopped=True)
         self.assertEqual((stopped.total, stopped.items[0].stopped), (1, "200 of 200 would go"))
         self.assertEqual(self.ask(retention.list_scans, page=1, per_page=1).items[0].mailbox, "bob")
+
+    def test_a_list_of_more_than_a_piece_is_paged_as_one(self) -> None:
+        names = [f"u{number:05}" for number in range(2 * PIECE + 5)]
+        for name in names:
+            self.desk.state.keep_scan(name, SCAN)
+        whole = ["alice", "bob", *names]
+        for page in (0, PIECE // 100 - 1, PIECE // 100, 2 * PIECE // 100, 999):
+            found = self.ask(retention.list_scans, page=page)
+            here = whole[page * 100 : (page + 1) * 100]
+            self.assertEqual([one.mailbox for one in found.items], here)
+            self.assertEqual(found.total, len(whole))
 
 
 class HiddenTests(OperationCase):

@@ -175,7 +175,7 @@ def test_a_file_of_the_first_version_keeps_what_is_in_it(tmp_path: Path) -> None
         assert ledger.warning_states() == {"alice": WarningState(WARN, warned=5.0)}
         assert ledger.take_digest("root", 5.0, DAY)
         ledger.keep_scan("alice", SCAN)
-        assert ledger.last_scans() == {"alice": SCAN}
+        assert ledger.last_scans("", 99) == {"alice": SCAN}
 
 
 def test_a_file_with_releases_of_no_policy_is_opened_without_them(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_file_of_before_purges_were_counted_keeps_scans_and_the_day(tmp_path: 
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute("PRAGMA user_version = 13")
     with closing(Ledger(str(tmp_path))) as ledger:
-        assert ledger.last_scans() == {"alice": SCAN}
+        assert ledger.last_scans("", 99) == {"alice": SCAN}
         assert (ledger.count_removed(20_000, 1), ledger.count_purged(20_000, 2)) == (8, 2)
 
 
@@ -216,9 +216,9 @@ def test_what_retention_found_is_there_after_a_restart(tmp_path: Path) -> None:
         ledger.keep_scan("jörg", SCAN)
         ledger.keep_scan("alice", stopped)
     with closing(Ledger(str(tmp_path))) as ledger:
-        assert ledger.last_scans() == {"alice": stopped, "jörg": SCAN}
+        assert ledger.last_scans("", 99) == {"alice": stopped, "jörg": SCAN}
         ledger.forget_scan("jörg")
-        assert ledger.last_scans() == {"alice": stopped}
+        assert ledger.last_scans("", 99) == {"alice": stopped}
 
 
 class Watched(sqlite3.Connection):

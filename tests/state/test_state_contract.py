@@ -109,7 +109,7 @@ class OpeningTests(SynchronousTestCase):
         connect, opened = sqlite3.connect, list[Any]()
         self.patch(sqlite3, "connect", lambda *a, **k: opened.append(a) or connect(*a, **k))  # type: ignore[func-returns-value]
         state = self.state()
-        answers = [state.orders(), state.last_scans(), state.count_removed(1, 1)]
+        answers = [state.orders(), state.last_scans("", 99), state.count_removed(1, 1)]
         self.assertEqual(opened, [])
         self.workers.go()
         for answer in answers:
@@ -147,7 +147,7 @@ class OpeningTests(SynchronousTestCase):
 
     def test_it_is_closed_once_all_have_their_answers_and_is_not_opened_again(self) -> None:
         state = self.state()
-        asked = [state.orders(), state.last_scans()]
+        asked = [state.orders(), state.last_scans("", 99)]
         closed = state.close()
         late = state.orders()
         self.failureResultOf(late, LedgerUnusable)

@@ -282,7 +282,7 @@ async def show_mailbox(tools: Tools, *, mailbox: str) -> MailboxDetails:
     logins = await tools.state.find_logins([mailbox])
     row = await _row(tools, counted, logins.get(mailbox))
     there = await admin_store(tools).contents(account)
-    scan = (await tools.state.last_scans()).get(mailbox)
+    scan = (await tools.state.find_scans([mailbox])).get(mailbox)
     sessions = await tools.processes.ask_each(SESSIONS_IN, mailbox)
     fault = ""
     try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 from attrs import frozen
 
 from gateway.errors import ConfigError, GatewayError, NoSuchMailbox, StoreDown
+from gateway.mailboxes.pieces import in_pieces
 from gateway.model import LastScan, RetentionOrder
 from gateway.operations.mail.stored_mail import HiddenMessage, account_of, retention_store
 from gateway.operations.tools import Tools
-from gateway.operations.values import Bounds, Page, page_of
+from gateway.operations.values import Bounds, Page
 from gateway.retention.preview import Preview
 from gateway.retention.preview import preview as preview_of
 from gateway.retention.removal_guard import HIDDEN_MAIL, STORE, Guard, expected_after, objection
@@ -172,7 +174,7 @@ async def preview(
     rest = names[start : start + most + 1]
     items: list[Preview] = []
     failed: list[NoPreview] = []
-    scans, began, looked = await _scans(tools), tools.now(), 0
+    scans, began, looked = await _scans(tools, rest[:most]), tools.now(), 0
     for name in rest[:most]:
         try:
             found = await _preview(tools, name, scans)
@@ -199,18 +201,18 @@ async def preview_mailbox(
 
     Nothing is counted if no policy applies, and then ``policy`` is empty.
     """
-    found = await _preview(tools, mailbox, await _scans(tools))
+    found = await _preview(tools, mailbox, await _scans(tools, [mailbox]))
     if found is None:
         await account_of(tools, mailbox)
         return DueMail(MailboxPreview(mailbox), (), (), page, per_page)
     return await tools.run(lambda: due_mail_of(found, page, per_page))
 
 
-async def _scans(tools: Tools) -> Mapping[str, LastScan]:
+async def _scans(tools: Tools, mailboxes: Sequence[str]) -> Mapping[str, LastScan]:
     """Those of the server, if this is one: otherwise to read the state may make its file."""
     if not tools.is_server:
         return {}
-    scans: Mapping[str, LastScan] = await tools.state.last_scans()
+    scans: Mapping[str, LastScan] = await tools.state.find_scans(mailboxes)
     return scans
 
 
@@ -308,13 +310,17 @@ async def list_scans(
     per_page: Annotated[int, Bounds(1, 1000)] = 100,
 ) -> Page[Scan]:
     """List the mailboxes that retention knows; ``stopped``: only those that wait for a release."""
-    scans = await tools.state.last_scans()
+    first, last, total = page * per_page, (page + 1) * per_page, 0
+    items: list[Scan] = []
+    async for scans in in_pieces(tools.state.last_scans):
+        wanted = await tools.run(partial(_wanted, scans, stopped))
+        items += [_scan(*one) for one in wanted[max(first - total, 0) : max(last - total, 0)]]
+        total += len(wanted)
+    return Page(tuple(items), page, per_page, total)
 
-    def found() -> Page[Scan]:
-        wanted = [_scan(*one) for one in sorted(scans.items()) if one[1].stopped or not stopped]
-        return page_of(wanted, page, per_page)
 
-    return await tools.run(found)
+def _wanted(scans: Mapping[str, LastScan], stopped: bool) -> list[tuple[str, LastScan]]:
+    return [one for one in scans.items() if one[1].stopped or not stopped]
 
 
 def _scan(name: str, scan: LastScan) -> Scan:
@@ -339,24 +345,26 @@ async def _order(tools: Tools, mailbox: str | None, *, released: bool) -> Orders
         raise ConfigError(
             ["retention.enabled: is false: set it to true, since nobody takes orders"]
         )
-    scans, now = await tools.state.last_scans(), tools.now()
-    if mailbox is not None and mailbox not in scans:
-        fault = "retention has not looked there yet: check the name, or wait for its next round"
-        raise NoSuchMailbox(f"{mailbox}: {fault}")
-    wanted = [name for name, scan in sorted(scans.items()) if scan.stopped or not released]
-    names = wanted if mailbox is None else [mailbox]
-    for given, name in enumerate(names):
+    wanted: list[tuple[str, LastScan]] = []
+    if mailbox is None:
+        async for scans in in_pieces(tools.state.last_scans):
+            wanted += await tools.run(partial(_wanted, scans, released))
+    else:
+        wanted += (await tools.state.find_scans([mailbox])).items()
+        if not wanted:
+            fault = "retention has not looked there yet: check the name, or wait for its next round"
+            raise NoSuchMailbox(f"{mailbox}: {fault}")
+    now = tools.now()
+    for given, (name, scan) in enumerate(wanted):
         try:
-            order = (
-                RetentionOrder(now, now, scans[name].policy) if released else RetentionOrder(now)
-            )
+            order = RetentionOrder(now, now, scan.policy) if released else RetentionOrder(now)
             await tools.state.add_order(name, order)
         except GatewayError as error:
             if not given:
                 raise
             raise StoreDown(
-                f"{given} of {len(names)} mailboxes have their order, the others not: {error};"
+                f"{given} of {len(wanted)} mailboxes have their order, the others not: {error};"
                 " run it again"
             ).after(mailboxes=given) from error
-    ordered = [Ordered(name, released, scans[name].stopped) for name in names[:SHOWN]]
-    return Orders(len(names), tuple(ordered))
+    ordered = [Ordered(name, released, scan.stopped) for name, scan in wanted[:SHOWN]]
+    return Orders(len(wanted), tuple(ordered))

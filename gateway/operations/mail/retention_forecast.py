@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from math import inf
 from weakref import WeakKeyDictionary
 
 from attrs import frozen
 
 from gateway.interfaces import IState
-from gateway.model import DueDay
+from gateway.mailboxes.pieces import in_pieces
+from gateway.model import DueDay, LastScan
 from gateway.operations.tools import Tools
 from gateway.retention.forecast import DAY, from_day, total
 
@@ -63,7 +66,9 @@ async def forecast(tools: Tools) -> Forecast:
     now, latest = tools.now(), _latest.get(tools.state)
     if latest is not None and 0 <= now - latest.summed < FRESH:
         return latest
-    scans = await tools.state.last_scans()
+    scanned = _Scanned()
+    async for scans in in_pieces(tools.state.last_scans):
+        scanned = await tools.run(partial(scanned.plus, scans))
     due: list[DueDay] = []
     after = ""
     while piece := await tools.state.forecasts(after, PIECE):
@@ -73,11 +78,23 @@ async def forecast(tools: Tools) -> Forecast:
         ForecastDay(float(one.day * DAY), one.messages, one.octets)
         for one in from_day(int(now // DAY), due)
     )
-
-    def found() -> Forecast:
-        stopped = sum(scan.stopped is not None for scan in scans.values())
-        oldest = min((scan.looked for scan in scans.values()), default=None)
-        return Forecast(days, len(scans), stopped, oldest, now)
-
-    _latest[tools.state] = answer = await tools.run(found)
+    oldest = scanned.oldest if scanned.mailboxes else None
+    _latest[tools.state] = answer = Forecast(days, scanned.mailboxes, scanned.stopped, oldest, now)
     return answer
+
+
+@frozen
+class _Scanned:
+    """Sums of scans."""
+
+    mailboxes: int = 0
+    stopped: int = 0
+    oldest: float = inf
+
+    def plus(self, scans: Mapping[str, LastScan]) -> _Scanned:
+        """With these, too."""
+        return _Scanned(
+            self.mailboxes + len(scans),
+            self.stopped + sum(scan.stopped is not None for scan in scans.values()),
+            min(self.oldest, *(scan.looked for scan in scans.values())),
+        )

@@ -11,6 +11,9 @@ from gateway.interfaces import RAISED
 from gateway.model import DueDay, KnownExpire, LastScan, RetentionOrder
 from gateway.postgresql.database import Cursor, Database
 from gateway.postgresql.epochs import begin_epoch
+from gateway.postgresql.names import is_text
+
+_SCAN = "mailbox, policy, due, looked, messages, stopped, hidden"
 
 
 class RetentionRows:
@@ -20,17 +23,26 @@ class RetentionRows:
 
     # -- retention -----------------------------------------------------------
 
-    def last_scans(self) -> dict[str, LastScan]:
-        """What retention found, by mailbox."""
+    def last_scans(self, after: str, most: int) -> dict[str, LastScan]:
+        """Those of up to ``most`` mailboxes with names after ``after``."""
         rows = self._database.read(
-            "SELECT mailbox, policy, due, looked, messages, stopped, hidden FROM pop3gw.scan"
+            f"SELECT {_SCAN} FROM pop3gw.scan WHERE mailbox > %s ORDER BY mailbox LIMIT %s",
+            (after, most),
+        )
+        return {mailbox: LastScan(*rest) for mailbox, *rest in rows}
+
+    def find_scans(self, mailboxes: Sequence[str]) -> dict[str, LastScan]:
+        """Those of these mailboxes."""
+        rows = self._database.read(
+            f"SELECT {_SCAN} FROM pop3gw.scan WHERE mailbox = ANY(%s::text[])",
+            ([name for name in mailboxes if is_text(name)],),
         )
         return {mailbox: LastScan(*rest) for mailbox, *rest in rows}
 
     def keep_scan(self, mailbox: str, scan: LastScan) -> None:
         """Store it in place of the one before."""
         self._database.write(
-            "INSERT INTO pop3gw.scan (mailbox, policy, due, looked, messages, stopped, hidden)"
+            f"INSERT INTO pop3gw.scan ({_SCAN})"
             " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (mailbox) DO UPDATE SET"
             " policy = excluded.policy, due = excluded.due, looked = excluded.looked,"
             " messages = excluded.messages, stopped = excluded.stopped, hidden = excluded.hidden",

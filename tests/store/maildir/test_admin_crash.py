@@ -164,7 +164,7 @@ def test_a_second_run_ends_the_rename_of_an_operator_wherever_the_first_one_died
             resumed.add(rename_in(root))
         assert mailbox.shown_to(CAROL) == before
         assert mailbox.names() == [CAROL.mailbox]
-        assert result(tools_in(root).state.last_scans()) == {CAROL.mailbox: scan}
+        assert result(tools_in(root).state.last_scans("", 99)) == {CAROL.mailbox: scan}
         assert result(tools_in(root).state.find_rename(ALICE.mailbox)) is None
     assert resumed == {False, True}
 
