@@ -73,6 +73,12 @@ class Budget:
         """Record how many messages of the mailbox are hidden, if its policy purges them."""
         self._hidden.put(mailbox, messages)
 
+    def let_go(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Begin without mailboxes; what was known of them, to be drained."""
+        known = self._shown.numbers, self._hidden.numbers
+        self._shown, self._hidden = _Sum(), _Sum()
+        return known
+
     async def objection(self, wanted: int) -> str | None:
         """Why ``wanted`` more may not be removed today; None: they may."""
         if not wanted:
@@ -105,14 +111,14 @@ class _Sum:
     """A number for each mailbox, and their sum."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
         self.total = 0
 
     def put(self, mailbox: str, number: int) -> None:
         """Set the number of a mailbox in place of the one before."""
-        self.total += number - self._numbers.pop(mailbox, 0)
+        self.total += number - self.numbers.pop(mailbox, 0)
         if number:
-            self._numbers[mailbox] = number
+            self.numbers[mailbox] = number
 
 
 @frozen

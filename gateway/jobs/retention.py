@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
@@ -18,9 +19,10 @@ from gateway.events import (
     RetentionStopped,
 )
 from gateway.interfaces import ILeader, IState, Run
+from gateway.jobs.arrivals import Arrivals
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome, Trust
 from gateway.jobs.rate_limit import RateLimit, Stopping
-from gateway.jobs.turns import in_turns
+from gateway.jobs.turns import drain, in_turns
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.pieces import in_pieces
 from gateway.model import Account, LastScan, RetentionOrder
@@ -109,7 +111,7 @@ class RetentionJob:
         self._listen = listen
         self._emit = emit
         self._schedule = Schedule()
-        self._looks: dict[str, LastScan] = {}
+        self._arrivals = Arrivals(state, self._tell, self._postponed, clock=clock, every=every)
         self._orders: dict[str, RetentionOrder] = {}
         self._stopped: set[str] = set()
         """Mailboxes in which the removal guard stopped the last visit."""
@@ -119,10 +121,6 @@ class RetentionJob:
         self._latest = NOTHING
         """The latest value of ``now``."""
         self._next_round = self._next_hearing = 0.0
-        self._next_look = 0.0
-        """When a process that does not lead loads the scans of the leader again."""
-        self._told: dict[str, str] = {}
-        """New policies that the leader was asked to look at since then, by mailbox."""
         self._waits_for = ""
         """Why the last turn failed, as it was logged; empty: it did not."""
         self._unchecked: list[str] = []
@@ -149,39 +147,27 @@ class RetentionJob:
 
     def stop(self) -> Deferred[None]:
         """End; fires when the current step is done."""
+        told = self._arrivals.stop()
         self._rate_limit.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         # A separate Deferred: cancelling it does not cancel the step.
         ended = Deferred[None]()
-        self._running.addCallback(ended.callback)
+        self._running.addCallback(lambda _: told).addCallback(ended.callback)
         return ended
 
     def delivered(self, account: Account) -> None:
         """A message arrived: the mailbox or its policy may be new."""
-        name, text = account.mailbox, self._mailboxes.policies.text(account)
-        known = self._looks.get(name)
-        if text == (known.policy if known else ""):
-            return
+        self._arrivals.delivered(account.mailbox, self._mailboxes.policies.text(account))
+
+    async def _tell(self, name: str) -> None:
+        """Have the leader visit a mailbox that is new or has a new policy."""
         if not self._leading:
-            self._tell_leader(name, text)
+            await self._state.add_order(name, RetentionOrder(self._now()))
         elif name not in self._failures:
             self._schedule.put(name, self._now())
             if self._timer is not None and self._timer.active():
                 self._set_timer(0)
-
-    def _tell_leader(self, name: str, text: str) -> None:
-        """Have the leader visit a mailbox that was new when this process last looked."""
-        if self._told.get(name) != text:
-            self._told[name] = text
-            told = self._state.add_order(name, RetentionOrder(self._now()))
-            told.addErrback(self._not_told, name)
-
-    def _not_told(self, failure: Failure, name: str) -> None:
-        # The next delivery tries again.
-        self._told.pop(name, None)
-        assert failure.value is not None
-        self._postponed(name, failure.value)
 
     # -- the timer ----------------------------------------------------------------
 
@@ -215,7 +201,7 @@ class RetentionJob:
     async def _turn(self) -> None:
         if not await self._leader.is_leader():
             self._leading = False
-            await self._follow()
+            await self._let_go()
             return
         # A wrong clock may have postponed mailboxes.
         if not self._leading or self._now() < self._latest - self._listen:
@@ -239,31 +225,27 @@ class RetentionJob:
                 break
             await self._guarded(due[0], self._visit)
 
-    async def _follow(self) -> None:
-        """Know what the leader knows, to tell it what it does not."""
-        if self._clock.seconds() >= self._next_look:
-            await self._load()
-            self._told.clear()
-            self._next_look = self._clock.seconds() + self._every
-
-    async def _load(self) -> None:
-        looks: dict[str, LastScan] = {}
-        async for piece in in_pieces(self._state.last_scans):
-            looks.update(piece)
-        self._looks = looks
+    async def _let_go(self) -> None:
+        """Hold nothing of what only the leader needs: it grows with the number of mailboxes."""
+        schedule, self._schedule = self._schedule, Schedule()
+        unchecked, self._unchecked = self._unchecked, []
+        sums = self._budget.let_go()
+        self._orders, self._stopped, self._failures = {}, set(), {}
+        if len(schedule) or unchecked:
+            await self._run(lambda: drain(*schedule.let_go(), *sums, unchecked))
 
     async def _recall(self) -> None:
-        """Load what the last leader stored."""
-        await self._load()
+        """Take from the state what the last leader left."""
         self._stopped.clear()
         now = self._now()
-        async for name, look in in_turns(self._looks.items(), self._clock):
-            self._budget.holds(name, look.messages)
-            self._budget.hides(name, look.hidden)
-            if look.stopped:
-                self._stopped.add(name)
-            # A scan with a time in the future was made by a wrong clock.
-            self._put(name, now if look.looked > now else look.due)
+        async for piece in in_pieces(self._state.last_scans):
+            async for name, look in in_turns(piece.items(), self._clock):
+                self._budget.holds(name, look.messages)
+                self._budget.hides(name, look.hidden)
+                if look.stopped:
+                    self._stopped.add(name)
+                # A scan with a time in the future was made by a wrong clock.
+                self._put(name, now if look.looked > now else look.due)
 
     async def _hear(self) -> None:
         """Read new orders of operators; where there are very many, in a tenth of the time."""
@@ -289,17 +271,21 @@ class RetentionJob:
     async def _round(self) -> None:
         if not self._unchecked:
             names = await self._mailboxes.names()
-            self._unchecked = await self._run(lambda: sorted({*names, *self._looks}, reverse=True))
-        while self._unchecked:
-            if len(self._unchecked) % ORDERS_EVERY == 0:
-                await self._rate_limit.rest()
-            await self._rate_limit.wait()
-            await self._guarded(self._unchecked.pop(), self._check)
+            scanned: list[str] = []
+            async for piece in in_pieces(self._state.last_scans):
+                scanned += piece
+            self._unchecked = await self._run(lambda: sorted({*names, *scanned}, reverse=True))
+        while part := self._unchecked[-ORDERS_EVERY:]:
+            scans = await self._state.find_scans(part)
+            for name in reversed(part):
+                await self._rate_limit.wait()
+                self._unchecked.pop()
+                await self._guarded(name, partial(self._check, scans.get(name)))
+            await self._rate_limit.rest()
         self._next_round = self._clock.seconds() + self._every
 
-    async def _check(self, name: str) -> None:
+    async def _check(self, known: LastScan | None, name: str) -> None:
         """Scan the mailbox if it is new, or has a new policy."""
-        known = self._looks.get(name)
         account = await self._mailboxes.account(name)
         text = "" if account is None else self._mailboxes.policies.text(account)
         if text == (known.policy if known else ""):
@@ -313,7 +299,7 @@ class RetentionJob:
         except NoSuchMailbox:
             await self._forget(name)
             return
-        await self._keep(name, text, outcome)
+        await self._keep(known, name, text, outcome)
         self._put(name, outcome.due)
 
     # -- visits ---------------------------------------------------------
@@ -372,7 +358,8 @@ class RetentionJob:
         released = NOTHING
         if order is not None and order.released_at is not None and order.policy == text:
             released = order.released_at
-        expected = expected_after(self._looks.get(name), text, self._now())
+        known = (await self._state.find_scans([name])).get(name)
+        expected = expected_after(known, text, self._now())
         outcome = await self._expunger.clear(account, policy, Trust(released, expected))
         if outcome.removed:
             hidden = bool(policy.hide)
@@ -380,15 +367,15 @@ class RetentionJob:
         if outcome.stopped and outcome.finished:
             cure = f"{outcome.stopped}; to go on: {HOW_TO_GO_ON} {name}"
             self._emit(RetentionStopped(name, cure))
-        await self._keep(name, text, outcome)
+        await self._keep(known, name, text, outcome)
         if not outcome.finished:
             self._schedule.put(name, outcome.due)
         elif outcome.due is not None:
             self._put(name, max(outcome.due, self._now() + self._every))
         return outcome.finished
 
-    async def _keep(self, name: str, text: str, outcome: Outcome) -> None:
-        known, looked = self._looks.get(name), self._now()
+    async def _keep(self, known: LastScan | None, name: str, text: str, outcome: Outcome) -> None:
+        looked = self._now()
         if known is not None and not outcome.finished:
             # The next visit does what is left, and asks the guard no more of it.
             looked = known.looked
@@ -397,7 +384,6 @@ class RetentionJob:
         )
         await self._state.keep_scan(name, look)
         await self._state.keep_forecast(name, outcome.forecast)
-        self._looks[name] = look
         if look.stopped:
             self._stopped.add(name)
         else:
@@ -407,7 +393,6 @@ class RetentionJob:
     async def _forget(self, name: str) -> None:
         await self._state.keep_forecast(name, ())
         await self._state.forget_scan(name)
-        self._looks.pop(name, None)
         self._failures.pop(name, None)
         self._stopped.discard(name)
         self._budget.holds(name, 0)

@@ -50,6 +50,10 @@ class Schedule:
             heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def let_go(self) -> tuple[dict[str, float], list[tuple[float, str]]]:
+        """Give what it is made of away, to be drained; it is no schedule any more."""
+        return self._dues, self._heap
+
     def count_due(self, now: float, most: int) -> int:
         """How many mailboxes are due at ``now``; ``most``: that many or more.
 

@@ -22,7 +22,7 @@ from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
 from gateway.mailboxes.owners import AllMailboxes
-from gateway.model import Account, RetentionOrder
+from gateway.model import Account, LastScan, RetentionOrder
 from gateway.retention.policies import Policies
 from gateway.retention.removal_guard import Guard
 from gateway.state.ledger import Ledger, LedgerState
@@ -882,6 +882,44 @@ class RestartTests(SweeperCase):
         house.run(DAY + LATE + HOUR)
         self.assertEqual(house.count("a"), 0)
         self.assertIs(house.leaders[0], house.candidates[second])
+
+    def test_who_does_not_lead_reads_the_scans_of_no_mailbox_without_a_delivery(self) -> None:
+        house = House(self)
+        house.leaders.append("another process")
+        house.ledger.keep_scan("a", LastScan(EXAMPLE, None, START, 1))
+        asked: list[object] = []
+        find_scans = house.state.find_scans
+        house.state.last_scans = lambda *them: asked.append(them) or fail(StoreDown("no"))  # type: ignore[method-assign,func-returns-value]
+        house.state.find_scans = lambda them: asked.append([*them]) or find_scans(them)  # type: ignore[method-assign,func-returns-value]
+        job = house.retention_job()
+        house.run(5 * HOUR)
+        self.assertEqual(asked, [])
+        for name in "ab":
+            job.delivered(Account(name=name, mailbox=name))
+        house.run(60)
+        self.assertEqual(asked, [["a"], ["b"]])
+        self.assertEqual(list(house.ledger.orders()), ["b"])
+
+    def test_who_no_longer_leads_holds_nothing_and_knows_all_when_it_leads_again(self) -> None:
+        house = House(self, policy="any 30d", guard=Guard(share=0.5, least=5))
+        for name in "abc":
+            house.store.add(name, 10, age=29 * DAY)
+        house.store.add("d", 10, age=40 * DAY)
+        house.store.add("e", 100)
+        job = house.retention_job()
+        house.run(HOUR + LATE)
+        figures = {"mailboxes": 4.0, "mailboxes_due": 0.0, "mailboxes_stopped": 1.0}
+        self.assertLessEqual(figures.items(), dict(job.readings(house.now())).items())
+        house.leaders[:] = ["another process"]
+        house.run(60)
+        self.assertEqual(set(dict(job.readings(house.now())).values()), {0})
+        house.leaders.clear()
+        house.run(60)
+        self.assertLessEqual(figures.items(), dict(job.readings(house.now())).items())
+        # The guard of the whole store knows how much mail there is.
+        house.run(DAY + LATE)
+        self.assertEqual([house.count(name) for name in "abcde"], [10, 10, 10, 10, 100])
+        self.assertEqual(len(dict(house.ledger.orders())), 0)
 
     def test_an_order_of_a_mailbox_that_is_nobodys_is_done_with(self) -> None:
         house = House(self)
