@@ -22,7 +22,7 @@ from gateway.interfaces import ILeader, IState, Run
 from gateway.jobs.arrivals import Arrivals
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome, Trust
 from gateway.jobs.rate_limit import RateLimit, Stopping
-from gateway.jobs.turns import drain, in_turns
+from gateway.jobs.turns import drain, in_turns, merged
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.pieces import in_pieces
 from gateway.model import Account, LastScan, RetentionOrder
@@ -274,7 +274,7 @@ class RetentionJob:
             scanned: list[str] = []
             async for piece in in_pieces(self._state.last_scans):
                 scanned += piece
-            self._unchecked = await self._run(lambda: sorted({*names, *scanned}, reverse=True))
+            self._unchecked = await self._run(lambda: merged(names, scanned)[::-1])
         while part := self._unchecked[-ORDERS_EVERY:]:
             scans = await self._state.find_scans(part)
             for name in reversed(part):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from heapq import merge
+from itertools import groupby
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +26,14 @@ async def in_turns(items: Iterable[T], clock: IReactorTime) -> AsyncIterator[T]:
         if number and number % PIECE == 0:
             await deferLater(clock, 0)
         yield item
+
+
+def merged(*names: Iterable[str]) -> list[str]:
+    """The names of sorted lists, sorted and each once, for a thread.
+
+    ``sorted`` of a million would hold up all threads until it is done.
+    """
+    return [name for name, _ in groupby(merge(*names))]
 
 
 def drain(*held: dict[Any, Any] | list[Any]) -> None:

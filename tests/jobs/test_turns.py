@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.jobs.turns import PIECE, in_turns
+from gateway.jobs.turns import PIECE, drain, in_turns, merged
 
 
 class TurnsTests(SynchronousTestCase):
@@ -23,3 +23,14 @@ class TurnsTests(SynchronousTestCase):
         clock.advance(0)
         self.successResultOf(done)
         self.assertEqual(seen, list(range(3 * PIECE)))
+
+    def test_names_of_two_sorted_lists_are_merged_each_once(self) -> None:
+        self.assertEqual(
+            merged(["a", "c", "d"], ["b", "c", "\u00e9"]), ["a", "b", "c", "d", "\u00e9"]
+        )
+        self.assertEqual(merged([], ["a"]), ["a"])
+
+    def test_what_is_drained_is_empty(self) -> None:
+        held: tuple[dict[str, int], list[int]] = {"a": 1, "b": 2}, [1, 2, 3]
+        drain(*held)
+        self.assertEqual(held, ({}, []))
