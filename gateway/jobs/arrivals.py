@@ -82,6 +82,9 @@ class Arrivals:
                     continue
                 scan = scans.get(name)
                 if policy != (scan.policy if scan else "") and not await self._told(name):
+                    if self._stopped:
+                        # No end waits for a state that fails one name after the other.
+                        return
                     continue
                 self._known[name] = policy
                 if len(self._known) > MOST:

@@ -231,8 +231,9 @@ class RetentionJob:
         unchecked, self._unchecked = self._unchecked, []
         sums = self._budget.let_go()
         self._orders, self._stopped, self._failures = {}, set(), {}
-        if len(schedule) or unchecked:
-            await self._run(lambda: drain(*schedule.let_go(), *sums, unchecked))
+        held = (*schedule.let_go(), *sums, unchecked)
+        if any(held):
+            await self._run(lambda: drain(*held))
 
     async def _recall(self) -> None:
         """Take from the state what the last leader left."""

@@ -116,3 +116,14 @@ class ArrivalsTests(SynchronousTestCase):
         self.successResultOf(ended)
         self.assertEqual(self.told, ["a", "b"])
         self.successResultOf(self.arrivals.stop())
+
+    def test_the_end_waits_for_no_more_once_something_cannot_be_told(self) -> None:
+        self.deliver("a")
+        self.answer(a="any 1d")
+        self.deliver("b")
+        self.deliver("c", "d", "e")
+        ended: Deferred[Any] = self.arrivals.stop()
+        self.refused |= {"b", "c", "d"}
+        self.answer()
+        self.successResultOf(ended)
+        self.assertEqual(self.failures, [("b", "full")])
