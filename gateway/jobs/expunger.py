@@ -73,6 +73,10 @@ class Budget:
         """Record how many messages of the mailbox are hidden, if its policy purges them."""
         self._hidden.put(mailbox, messages)
 
+    def names(self) -> list[str]:
+        """The mailboxes that show or hide messages, in any order."""
+        return [*self._shown.numbers, *self._hidden.numbers]
+
     def let_go(self) -> tuple[dict[str, int], dict[str, int]]:
         """Begin without mailboxes; what was known of them, to be drained."""
         known = self._shown.numbers, self._hidden.numbers

@@ -22,7 +22,7 @@ from gateway.interfaces import ILeader, IState, Run
 from gateway.jobs.arrivals import Arrivals
 from gateway.jobs.expunger import NOTHING, Budget, Expunger, Outcome, Trust
 from gateway.jobs.rate_limit import RateLimit, Stopping
-from gateway.jobs.turns import drain, in_turns, merged
+from gateway.jobs.turns import drain, in_turns, merged, without
 from gateway.mailboxes.owners import AllMailboxes
 from gateway.mailboxes.pieces import in_pieces
 from gateway.model import Account, LastScan, RetentionOrder
@@ -241,12 +241,15 @@ class RetentionJob:
         now = self._now()
         async for piece in in_pieces(self._state.last_scans):
             async for name, look in in_turns(piece.items(), self._clock):
-                self._budget.holds(name, look.messages)
-                self._budget.hides(name, look.hidden)
-                if look.stopped:
-                    self._stopped.add(name)
-                # A scan with a time in the future was made by a wrong clock.
-                self._put(name, now if look.looked > now else look.due)
+                self._take(name, look, now)
+
+    def _take(self, name: str, look: LastScan, now: float) -> None:
+        self._budget.holds(name, look.messages)
+        self._budget.hides(name, look.hidden)
+        if look.stopped:
+            self._stopped.add(name)
+        # A scan with a time in the future was made by a wrong clock.
+        self._put(name, now if look.looked > now else look.due)
 
     async def _hear(self) -> None:
         """Read new orders of operators; where there are very many, in a tenth of the time."""
@@ -271,11 +274,7 @@ class RetentionJob:
 
     async def _round(self) -> None:
         if not self._unchecked:
-            names = await self._mailboxes.names()
-            scanned: list[str] = []
-            async for piece in in_pieces(self._state.last_scans):
-                scanned += piece
-            self._unchecked = await self._run(lambda: merged(names, scanned)[::-1])
+            self._unchecked = await self._all()
         while part := self._unchecked[-ORDERS_EVERY:]:
             scans = await self._state.find_scans(part)
             for name in reversed(part):
@@ -285,11 +284,31 @@ class RetentionJob:
             await self._rate_limit.rest()
         self._next_round = self._clock.seconds() + self._every
 
+    async def _all(self) -> list[str]:
+        """The names of all mailboxes, and of those with scans, the first one last.
+
+        What is known of others goes: operators have renamed or deleted them.
+        """
+        names = await self._mailboxes.names()
+        scanned: list[str] = []
+        async for piece in in_pieces(self._state.last_scans):
+            scanned += piece
+        found = await self._run(lambda: merged(names, scanned)[::-1])
+        gone = await self._run(lambda: without(found, [*self._budget.names(), *self._stopped]))
+        async for name in in_turns(gone, self._clock):
+            self._budget.holds(name, 0)
+            self._budget.hides(name, 0)
+            self._stopped.discard(name)
+        return found
+
     async def _check(self, known: LastScan | None, name: str) -> None:
         """Scan the mailbox if it is new, or has a new policy."""
         account = await self._mailboxes.account(name)
         text = "" if account is None else self._mailboxes.policies.text(account)
         if text == (known.policy if known else ""):
+            if known is not None and name not in self._schedule:
+                # An operator may have given a mailbox this name.
+                self._take(name, known, self._now())
             return
         if account is None or not text:
             await self._forget(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from heapq import merge
 from itertools import groupby
 from typing import Any, TypeVar
@@ -34,6 +34,14 @@ def merged(*names: Iterable[str]) -> list[str]:
     ``sorted`` of a million would hold up all threads until it is done.
     """
     return [name for name, _ in groupby(merge(*names))]
+
+
+def without(some: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The names that are not in ``some``, for a thread that leaves others their turns."""
+    known = set[str]()
+    for at in range(0, len(some), PIECE):
+        known.update(some[at : at + PIECE])
+    return [name for name in names if name not in known]
 
 
 def drain(*held: dict[Any, Any] | list[Any]) -> None:

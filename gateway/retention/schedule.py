@@ -25,6 +25,10 @@ class Schedule:
         """The number of mailboxes."""
         return len(self._dues)
 
+    def __contains__(self, mailbox: str) -> bool:
+        """Whether ``mailbox`` has a due time."""
+        return mailbox in self._dues
+
     def put(self, mailbox: str, due: float | None) -> None:
         """Set the due time of ``mailbox``; None: remove it."""
         if due is None:

@@ -433,6 +433,38 @@ class FailureTests(SweeperCase):
         house.run(2 * DAY)
         self.assertEqual((house.count("a"), house.count("b")), (0, 0))
 
+    def test_a_renamed_mailbox_is_visited_when_its_mail_is_due(self) -> None:
+        house = House(self, policy="any 10d")
+        house.store.add("a", 3)
+        house.retention_job()
+        house.run(HOUR)
+        house.ledger.begin_rename("a", "b")
+        house.store.mail["b"] = house.store.mail.pop("a")
+        house.store.broken["a"] = NoSuchMailbox("a")
+        house.ledger.finish_rename("a")
+        house.run(10 * DAY + LATE)
+        self.assertEqual(house.count("b"), 0)
+        self.assertEqual(list(house.ledger.last_scans("", 99)), ["b"])
+
+    def test_a_mailbox_that_an_operator_deleted_counts_no_more_after_the_next_round(self) -> None:
+        house = House(self, policy="any 30d", guard=Guard(share=0.25, least=100))
+        for number in range(400):
+            house.store.add(f"u{number}", 5)
+        house.store.add("large", 10_000)
+        house.store.add("stopped", 300, age=40 * DAY)
+        job = house.retention_job()
+        house.run(HOUR)
+        self.assertEqual(dict(job.readings(house.now()))["mailboxes_stopped"], 1)
+        for name in ("large", "stopped"):
+            del house.store.mail[name]
+            house.store.broken[name] = NoSuchMailbox(name)
+            house.ledger.forget_mailbox(name)
+        house.run(HOUR)
+        self.assertEqual(dict(job.readings(house.now()))["mailboxes_stopped"], 0)
+        house.wrong_by += 100 * DAY
+        house.run(HOUR)
+        self.assertEqual(len(house.store.removals), 500)
+
     def test_nothing_goes_while_the_directory_is_down_and_everything_is_caught_up(self) -> None:
         house = House(self, policy="any 1d")
         house.store.add("a")

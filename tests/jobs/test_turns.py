@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.jobs.turns import PIECE, drain, in_turns, merged
+from gateway.jobs.turns import PIECE, drain, in_turns, merged, without
 
 
 class TurnsTests(SynchronousTestCase):
@@ -29,6 +29,10 @@ class TurnsTests(SynchronousTestCase):
             merged(["a", "c", "d"], ["b", "c", "\u00e9"]), ["a", "b", "c", "d", "\u00e9"]
         )
         self.assertEqual(merged([], ["a"]), ["a"])
+
+    def test_names_without_some_others_stay_in_their_order(self) -> None:
+        some = [f"{number}" for number in range(3 * PIECE + 1)]
+        self.assertEqual(without(some, ["b", some[-1], "a", some[0]]), ["b", "a"])
 
     def test_what_is_drained_is_empty(self) -> None:
         held: tuple[dict[str, int], list[int]] = {"a": 1, "b": 2}, [1, 2, 3]
