@@ -13,6 +13,9 @@ from gateway.interfaces import IRetentionState
 MOST = 10_000
 """Mailboxes that are remembered, and that wait to be asked about; rounds find the others."""
 
+REST = 10.0
+"""Seconds without questions after one that failed: each failure is a line in the log."""
+
 PIECE = 100
 """Mailboxes that are asked about at once."""
 
@@ -45,27 +48,33 @@ class Arrivals:
         self._every = every
         self._known: dict[str, str] = {}
         """Policies by mailbox: those that need no question."""
-        self._known_until = 0.0
+        self._known_until = self._rests_until = 0.0
         self._waiting: dict[str, str] = {}
         self._asking: Deferred[None] | None = None
         self._stopped = False
 
     def delivered(self, mailbox: str, policy: str) -> None:
         """A message arrived in a mailbox that has this policy now; empty: it has none."""
-        if self._clock.seconds() >= self._known_until:
+        now = self._clock.seconds()
+        if now >= self._known_until:
             self.forget()
         if self._known.get(mailbox) == policy or self._stopped:
             return
         if mailbox in self._waiting or len(self._waiting) < MOST:
             self._waiting[mailbox] = policy
-        if self._asking is None:
+        if self._asking is None and now >= self._rests_until:
             self._asking = Deferred()
-            Deferred.fromCoroutine(self._ask()).addErrback(self._lost).addCallback(self._asked)
+            asked = Deferred.fromCoroutine(self._ask()).addErrback(self._lost)
+            asked.addBoth(self._asked)
 
     def forget(self) -> None:
         """Ask about every mailbox anew."""
         self._known = {}
         self._known_until = self._clock.seconds() + self._every
+
+    def forget_one(self, mailbox: str) -> None:
+        """Ask about this one anew."""
+        self._known.pop(mailbox, None)
 
     def stop(self) -> Deferred[None]:
         """Take no more; fires when it has told of all that waits."""
@@ -94,17 +103,23 @@ class Arrivals:
         try:
             await self._tell(mailbox)
         except Exception as error:
+            self._rest()
             self._failed(mailbox, error)
             return False
         return True
 
     def _lost(self, failure: Failure) -> None:
-        # The next delivery to each of them asks again.
+        # The next delivery to each of them asks again, or a round finds them.
         self._waiting = {}
+        self._rest()
         assert failure.value is not None
         self._failed("", failure.value)
 
-    def _asked(self, _: None) -> None:
+    def _rest(self) -> None:
+        self._rests_until = self._clock.seconds() + REST
+
+    def _asked(self, outcome: Failure | None) -> Failure | None:
         asking, self._asking = self._asking, None
         assert asking is not None
         asking.callback(None)
+        return outcome

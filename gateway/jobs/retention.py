@@ -200,6 +200,9 @@ class RetentionJob:
 
     async def _turn(self) -> None:
         if not await self._leader.is_leader():
+            if self._leading:
+                # Nobody has told the leader of what came since this one led no more.
+                self._arrivals.forget()
             self._leading = False
             await self._let_go()
             return
@@ -413,6 +416,7 @@ class RetentionJob:
     async def _forget(self, name: str) -> None:
         await self._state.keep_forecast(name, ())
         await self._state.forget_scan(name)
+        self._arrivals.forget_one(name)
         self._failures.pop(name, None)
         self._stopped.discard(name)
         self._budget.holds(name, 0)

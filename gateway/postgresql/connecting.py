@@ -83,7 +83,7 @@ class _Search:
                         return self._taken(attempt)
             silent = [f"{attempt} failed: no answer" for attempt in self._attempts]
             failures = dict.fromkeys([*self._failures, *silent])
-            raise psycopg.OperationalError("; ".join(failures) or "the resolver took too long")
+            raise psycopg.OperationalError("; ".join(failures) or "no server was named")
         finally:
             for attempt in self._attempts:
                 attempt.connection.finish()
@@ -108,12 +108,15 @@ class _Search:
         return len(self._names) + len(self._addresses)
 
     def _look_up(self, server: Server) -> None:
+        began = time.monotonic()
         try:
             found = self._servers.addresses_of(server)
         except OSError as error:
             self._failures.append(f'no address of "{server.host}": {error.strerror or error}')
         else:
             self._addresses += [(server, address) for address in found]
+        # Nobody can limit it, and a server that it was slow to find is still to be tried.
+        self._until += time.monotonic() - began
 
     def _ready(self) -> list[_Attempt]:
         """Those that can go on, after a wait for them."""

@@ -22,17 +22,14 @@ _NO_SERVER = "pop3gw-connects-to-none"
 _UNKNOWN = re.compile(r'(?:option|parameter:) "(\w+)"')
 """How libpq names a key that it does not know."""
 
-_MOST = {"port": 65535} | dict.fromkeys(
-    (
-        "keepalives",
-        "keepalives_idle",
-        "keepalives_interval",
-        "keepalives_count",
-        "tcp_user_timeout",
-    ),
-    2**31 - 1,
+_NUMBERS = (
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
 )
-"""Numbers, which libpq looks at as late as when it connects, and the highest of each."""
+"""Numbers, which libpq looks at as late as when it connects, as at the ports."""
 
 _CHOICES = {
     "target_session_attrs": (
@@ -56,6 +53,10 @@ def parsed(conninfo: str) -> dict[str, str]:
         raise ValueError(_refusal(str(error))) from None
     words = {key: str(value) for key, value in found.items()}
     _check_values(words)
+    database = words.get("dbname", "")
+    if "://" in conninfo and "@" in database:
+        # Such a password may be all digits before the "/", and so a port.
+        raise ValueError("has an @ after the first /: write a / of a password as %2F")
     # The service file may be one that only the user of the gateway has, and this another user.
     outside = {key: words[key] for key in ("service",) if key in words}
     if not _probe(outside)[1] and (text := _probe(words)[1]):
@@ -90,7 +91,11 @@ def _probe(words: Words) -> tuple[dict[str, str], str]:
         options = {one.keyword.decode(): one.val for one in connection.info}
     finally:
         connection.finish()
-    found = {key: value.decode() for key, value in options.items() if value is not None}
+    found = {
+        key: value.decode(errors="surrogateescape")
+        for key, value in options.items()
+        if value is not None
+    }
     return found, "" if _NO_SERVER in text else text
 
 
@@ -108,11 +113,13 @@ def _refusal(text: str) -> str:
 
 def _check_values(words: Words) -> None:
     # No value is shown: of a URI with a "/" in the password the port is a part of that.
-    for key, most in _MOST.items():
-        least = 1 if key == "port" else 0
-        for number in filter(None, map(str.strip, words.get(key, "").split(","))):
-            if not (re.fullmatch("[0-9]{1,10}", number) and least <= int(number) <= most):
-                raise ValueError(f"{key}: expected a number from {least} to {most}")
+    for number in filter(None, map(str.strip, words.get("port", "").split(","))):
+        if not (re.fullmatch("[0-9]{1,5}", number) and 1 <= int(number) <= 65535):
+            raise ValueError("port: expected a number from 1 to 65535")
+    for key in _NUMBERS:
+        number = words.get(key, "0").strip()
+        if not (re.fullmatch("-?[0-9]{1,10}", number) and abs(int(number)) < 2**31):
+            raise ValueError(f"{key}: expected a number")
     for key, values in _CHOICES.items():
         if words.get(key, values[0]) not in values:
             raise ValueError(f"{key}: expected one of {', '.join(values)}")

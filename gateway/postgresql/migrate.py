@@ -24,9 +24,11 @@ LONGEST = 86_400.0
 LOCK_WAIT = 1.5
 """Seconds for which a step waits for a lock: each question about its table waits behind it.
 
-Longer than PostgreSQL's ``deadlock_timeout`` (1 second), after which it ends an autovacuum that
-is in the way of a step.
+Half a second more than PostgreSQL's ``deadlock_timeout`` (1 second), after which it ends an
+autovacuum that is in the way of a step; if that is longer, up to ``LONGEST_LOCK_WAIT``.
 """
+
+LONGEST_LOCK_WAIT = 5.0
 
 PAUSE = 2.0
 """Seconds until a step tries again to get its lock; twice as long after each further attempt."""
@@ -126,11 +128,12 @@ def migrate(
         holders, seconds = LockHolders(text), PAUSE
         while True:
             try:
-                return database.transact(partial(_in_turn, holders, work), within=LONGEST)
-            except _Locked:
-                if seconds == PAUSE:
-                    named = database.transact(lambda cursor, _: holders.name(cursor))
-                    told(f"{name} waits: {named}")
+                try:
+                    return database.transact(partial(_in_turn, holders, work), within=LONGEST)
+                except _Locked:
+                    if seconds == PAUSE:
+                        named = database.transact(lambda cursor, _: holders.name(cursor))
+                        told(f"{name} waits: {named}")
             except StoreDown as error:
                 cure = "mend that, and run pop3gw cluster migrate again"
                 raise StoreDown(f"{name}: {error}; {cure}") from error
@@ -160,15 +163,21 @@ def _as_owner() -> Iterator[None]:
 def _in_turn(holders: LockHolders, work: Work[bool], cursor: Cursor, again: bool) -> bool:
     """Do some work in short attempts.  Raises ``_Locked``."""
     _check_writable(cursor)
-    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT:.1f}s'")
-    # That of a database or a role is for questions of gateways.
-    cursor.execute("SET LOCAL statement_timeout = 0")
+    cursor.execute(_LIMITS, (LOCK_WAIT, LONGEST_LOCK_WAIT))
     holders.look(cursor)
     try:
         return work(cursor, again)
     except errors.LockNotAvailable as error:
         raise _Locked(said(error)) from error
 
+
+# Time limits of a database or a role are for questions of gateways.
+_LIMITS = """\
+SELECT set_config('lock_timeout', greatest(%s, least(setting::float / 1000 + 0.5, %s)) || 's', true)
+FROM pg_settings WHERE name = 'deadlock_timeout'
+UNION ALL
+SELECT set_config(name, '0', true)
+FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')"""
 
 _WRITABLE = """\
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',

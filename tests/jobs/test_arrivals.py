@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.errors import StoreDown
-from gateway.jobs.arrivals import MOST, PIECE, Arrivals
+from gateway.jobs.arrivals import MOST, PIECE, REST, Arrivals
 from gateway.model import LastScan
 
 EVERY = 3600.0
@@ -96,15 +96,32 @@ class ArrivalsTests(SynchronousTestCase):
     def test_after_a_failure_the_next_delivery_asks_again(self) -> None:
         self.deliver("a")
         self.answers[-1].errback(StoreDown("down"))
-        self.deliver("a", "b")
+        # Not at once: each failure is a line in the log.
+        for _ in range(100):
+            self.deliver("a")
+        self.assertEqual(self.asked, [["a"]])
+        self.clock.advance(REST)
         self.refused.add("a")
-        self.answer()
+        self.deliver("b")
         self.answer()
         self.assertEqual((self.told, self.failures), (["b"], [("", "down"), ("a", "full")]))
         self.refused.clear()
         self.deliver("a", "b")
+        self.clock.advance(REST)
+        self.deliver("b")
+        self.assertEqual(self.asked[1:], [["a", "b"]])
+        self.deliver("a")
         self.answer()
         self.assertEqual(self.told, ["b", "a"])
+
+    def test_a_mailbox_that_was_forgotten_is_asked_about_again(self) -> None:
+        self.deliver("a", "b")
+        self.answer(a="any 1d")
+        self.answer(b="any 1d")
+        self.arrivals.forget_one("a")
+        self.deliver("a", "b")
+        self.answer()
+        self.assertEqual((self.asked, self.told), ([["a"], ["b"], ["a"]], ["a"]))
 
     def test_the_end_waits_until_all_is_told_and_takes_no_more(self) -> None:
         self.deliver("a", "b")

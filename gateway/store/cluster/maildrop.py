@@ -27,6 +27,10 @@ TRUSTED = 1.0
 """Seconds for which a session takes its messages to be there, once the database has said so."""
 
 
+AWAY = 10.0
+"""Seconds after a question without an answer in which a session waits for none."""
+
+
 class Means:
     """What all maildrops of a store work with."""
 
@@ -62,7 +66,7 @@ class ClusterMaildrop:
     """The maildrop of a session: the snapshot of its login."""
 
     __slots__ = (
-        *("_ahead", "_cause", "_is_asking", "_is_unanswered", "_looked", "_means", "_snapshot"),
+        *("_ahead", "_cause", "_is_asking", "_looked", "_means", "_snapshot", "_unanswered"),
         *("name", "terms"),
     )
 
@@ -76,8 +80,10 @@ class ClusterMaildrop:
         self._ahead = Ahead(means.ahead)
         self._looked = -math.inf
         """When all messages of the snapshot were there still."""
-        self._is_unanswered = self._is_asking = False
-        """Whether the database did not answer last time; whether it is asked without waiting."""
+        self._unanswered = -math.inf
+        """When the database did not answer, if it has not answered since."""
+        self._is_asking = False
+        """Whether it is asked, and nobody waits."""
 
     def listing(self) -> Deferred[Listing]:
         """The snapshot's listing."""
@@ -88,8 +94,8 @@ class ClusterMaildrop:
         now = self._means.seconds()
         if now - self._looked < TRUSTED:
             return self._open(index)
-        if self._is_unanswered:
-            # While the database is away the session goes on with what it has.
+        if self._is_away():
+            # The session goes on with what it has.
             self._ask_again(now)
             return self._open(index)
         return Deferred.fromCoroutine(self._look_and_open(index, now))
@@ -113,8 +119,9 @@ class ClusterMaildrop:
         shown: Any
         body: Any
         (answered, shown), (is_open, body) = await DeferredList(both, consumeErrors=True)
-        self._is_unanswered = not answered and shown.check(GatewayError) is not None
-        if self._is_unanswered or (answered and shown):
+        if is_away := not answered and shown.check(GatewayError) is not None:
+            self._unanswered = self._means.seconds()
+        if is_away or (answered and shown):
             if not is_open:
                 body.raiseException()
             found: IBody = body
@@ -125,6 +132,10 @@ class ClusterMaildrop:
             shown.raiseException()
         raise self._gone(index)
 
+    def _is_away(self) -> bool:
+        """Whether the database is taken for away."""
+        return self._is_asking or self._means.seconds() - self._unanswered < AWAY
+
     def _ask_again(self, now: float) -> None:
         """Ask whether all are still there; nobody waits for the answer."""
         if not self._is_asking:
@@ -132,10 +143,13 @@ class ClusterMaildrop:
             Deferred.fromCoroutine(self._look(now))
 
     async def _look(self, now: float) -> None:
-        with suppress(GatewayError):
+        try:
             await self._has_all(now)
-            self._is_unanswered = False
-        self._is_asking = False
+            self._unanswered = -math.inf
+        except GatewayError:
+            self._unanswered = self._means.seconds()
+        finally:
+            self._is_asking = False
 
     def _gone(self, index: int) -> MessageGone:
         return MessageGone(f"{self.name}: {self._snapshot.listing.uids[index]}")
@@ -160,12 +174,12 @@ class ClusterMaildrop:
 
     async def _retrieve_header(self, index: int) -> IBody:
         snapshot = self._snapshot
-        if self._is_unanswered:
+        if self._is_away():
             return await self.retrieve(index)
         try:
             header = await self._means.headers.find((snapshot.state.mailbox, snapshot.uids[index]))
         except GatewayError:
-            self._is_unanswered = True
+            self._unanswered = self._means.seconds()
             return await self.retrieve(index)
         if header is None:
             raise self._gone(index)

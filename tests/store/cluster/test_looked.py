@@ -15,7 +15,7 @@ from gateway.model import Form, cause_of
 from gateway.store.cluster.bodies.ahead import Memory
 from gateway.store.cluster.bodies.keys import Where
 from gateway.store.cluster.bodies.whole import WholeBody
-from gateway.store.cluster.maildrop import TRUSTED, ClusterMaildrop, Means
+from gateway.store.cluster.maildrop import AWAY, TRUSTED, ClusterMaildrop, Means
 from gateway.store.cluster.snapshots import KEY, Snapshot
 from gateway.store.cluster.sql.rows import Packed, State
 from gateway.testing.store_contract import ALICE, run_now
@@ -157,6 +157,13 @@ class LookedTests(SynchronousTestCase):
         back.callback((EPOCH, LAYOUT))
         self.retrieve(1)
         self.assertEqual(self.layouts.keys, [9, 9, 9])
+
+    def test_a_session_that_was_idle_waits_for_the_answer_again(self) -> None:
+        self.layouts.answer = StoreDown("away")
+        self.retrieve(0)
+        self.clock.advance(AWAY)
+        self.layouts.answer, self.shown.answer = (EPOCH, LAYOUT + 1), None
+        self.failureResultOf(self.maildrop.retrieve(1), MessageGone)
 
     def test_once_the_database_is_back_a_message_that_went_away_is_not_sent(self) -> None:
         self.layouts.answer = StoreDown("away")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from cluster_engines import Engines
 from commands import PROGRAM
 from gateway.errors import StoreDown
-from gateway.postgresql.database import Database
-from gateway.postgresql.migrate import LOCK_WAIT, PAUSE, VERSION, migrate, open_owner, steps
+from gateway.postgresql.database import Cursor, Database
+from gateway.postgresql.lock_holders import LockHolders
+from gateway.postgresql.migrate import LOCK_WAIT, PAUSE, _in_turn, migrate, open_owner, steps
 from older_schema import make_older_schema
 from postgresql import PostgreSQL
 from relay import Relay
@@ -22,6 +23,9 @@ from relay import Relay
 pytestmark = pytest.mark.xdist_group("cluster")
 
 COUNT = "SELECT count(*) FROM pop3gw.mailbox"
+MAILBOX_STEP = 11
+"""The latest step that changes the table ``mailbox``."""
+
 VERSION_OF = "SELECT version FROM pop3gw.version"
 WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = 'older' AND wait_event_type = 'Lock'"
@@ -30,10 +34,10 @@ WAITING = (
 
 @pytest.fixture
 def older(engines: Engines) -> Iterator[psycopg.Connection]:
-    """Its owner, at a database of which the schema lacks the step that changes ``mailbox``."""
+    """Its owner, at a database with the schema before the latest step that changes ``mailbox``."""
     engines.postgresql.make_database("older")
     with engines.postgresql.connect("older") as owner:
-        make_older_schema(owner, VERSION - 1)
+        make_older_schema(owner, MAILBOX_STEP - 1)
         yield owner
     engines.postgresql.drop_database("older")
 
@@ -51,7 +55,7 @@ def dump(engines: Engines, older: psycopg.Connection) -> Iterator[psycopg.Connec
 def said_of(dump: psycopg.Connection) -> str:
     """What an administrator reads while a step waits for a dump."""
     who = f"user pop3gw (pid {dump.info.backend_pid}, application pg_dump)"
-    return f"schema {VERSION} waits: a session of {who} has pop3gw.mailbox locked"
+    return f"schema {MAILBOX_STEP} waits: a session of {who} has pop3gw.mailbox locked"
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def test_questions_of_gateways_pass_between_the_attempts_of_a_step_that_waits_fo
         if len(pauses) == 2:
             dump.rollback()
 
-    assert migrate(owner, told.append, pause) == steps()[-1:]
+    assert migrate(owner, told.append, pause) == steps()[MAILBOX_STEP - 1 :]
     assert told == [said_of(dump)]
     assert pauses == [PAUSE, 2 * PAUSE]
     owner.close()
@@ -111,17 +115,41 @@ def test_ctrl_c_ends_a_migration_that_waits_and_leaves_nothing_behind(
         assert command.communicate(timeout=60) == ("", "")
     assert command.returncode == 130
     engines.until(lambda: older.execute(WAITING).fetchone() == (0,))
-    assert gateway.read(VERSION_OF) == [(VERSION - 1,)]
+    assert gateway.read(VERSION_OF) == [(MAILBOX_STEP - 1,)]
     gateway.close()
 
 
 def test_a_time_limit_of_the_database_for_statements_is_not_that_of_a_step(
     engines: Engines, older: psycopg.Connection, dump: psycopg.Connection
 ) -> None:
-    older.execute("ALTER DATABASE older SET statement_timeout = '1s'")
+    # PostgreSQL has the second one since version 17.
+    limits = (
+        "SELECT name FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')"
+    )
+    for (name,) in older.execute(limits).fetchall():
+        older.execute(f"ALTER DATABASE older SET {name} = '1s'".encode())
     owner = Database(engines.postgresql.url("older"))
-    assert migrate(owner, pause=lambda _: dump.rollback()) == steps()[-1:]
+    assert migrate(owner, pause=lambda _: dump.rollback()) == steps()[MAILBOX_STEP - 1 :]
     owner.close()
+
+
+def test_a_step_waits_for_longer_than_deadlock_timeout_which_ends_an_autovacuum(
+    engines: Engines, older: psycopg.Connection
+) -> None:
+    for own, wanted in (("1s", "1500ms"), ("3s", "3500ms"), ("1h", "5s")):
+        older.execute(f"ALTER DATABASE older SET deadlock_timeout = '{own}'".encode())
+        with closing(Database(engines.postgresql.url("older"))) as owner:
+            assert owner.transact(_limit) == wanted
+
+
+def _limit(cursor: Cursor, again: bool) -> str:
+    """The time limit for locks of a step."""
+
+    def look(cursor: Cursor, _: bool) -> str:
+        ((found,),) = cursor.execute("SELECT current_setting('lock_timeout')").fetchall()
+        return str(found)
+
+    return _in_turn(LockHolders(""), look, cursor, again)
 
 
 def test_of_several_sessions_in_the_way_one_is_named_and_the_others_are_counted(
@@ -183,11 +211,11 @@ def test_a_primary_that_is_lost_in_a_step_is_said_in_seconds(
     url = f"{engines.postgresql.url('older')}?sslmode=disable"
     owner = Database(url.replace(f":{engines.postgresql.port}/", f":{relay.port}/"), timeout=1)
     cure = "mend that, and run pop3gw cluster migrate again"
-    with pytest.raises(StoreDown, match=f"^schema {VERSION}: database: .*; {cure}"):
+    with pytest.raises(StoreDown, match=f"^schema {MAILBOX_STEP}: database: .*; {cure}"):
         migrate(owner)
     owner.close()
     relay.stop()
-    assert older.execute(VERSION_OF).fetchone() == (VERSION - 1,)
+    assert older.execute(VERSION_OF).fetchone() == (MAILBOX_STEP - 1,)
 
 
 def test_a_server_that_is_silent_for_a_minute_counts_as_lost(engines: Engines) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -13,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from cluster_engines import PASSWORD, ROLE, ClusterBench, Waits
 from gateway.errors import StoreDown
+from gateway.postgresql import connecting
 from gateway.postgresql.database import KEPT, Database
 from gateway.postgresql.servers import Server, Servers
 from postgresql_pair import PostgreSQLPair
@@ -125,6 +128,20 @@ class ServersTests(Waits, SynchronousTestCase):
         database = self.database("db1,db2", str(self.port))
         self.assertEqual(database.read("SELECT 1"), [(1,)])
         self.assertEqual(asked.count("db2"), 0)
+
+    def test_the_time_of_the_resolver_is_not_that_of_the_servers(self) -> None:
+        self.resolve({"db1": [], "db2": ["127.0.0.1"]})
+        look_up, ahead = socket.getaddrinfo, 0.0
+
+        def slow(*what: Any, **how: Any) -> Any:
+            nonlocal ahead
+            ahead += 30
+            return look_up(*what, **how)
+
+        self.patch(socket, "getaddrinfo", slow)
+        self.patch(connecting, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + ahead))
+        database = self.database("db1,db2", str(self.port))
+        self.assertEqual(database.read("SELECT 1"), [(1,)])
 
     def test_a_name_that_nobody_knows_is_passed_by(self) -> None:
         self.resolve({"db1": [], "db2": ["127.0.0.1"]})

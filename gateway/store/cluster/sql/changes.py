@@ -220,7 +220,7 @@ def check_alone(cursor: Cursor, box: Locked) -> None:
 
 def check_not_held(cursor: Cursor, box: Locked, name: str) -> str:
     """The mark of a copy, if it has one; raises ``MaildropBusy`` while a copy holds the mailbox."""
-    # A statement of its own: the one that waited for the row has the time of its transaction.
+    # ``now()`` is when the transaction began: a hold that ended while it waited counts still.
     cursor.execute(
         "SELECT away, coalesce(held_until > now(), false) FROM pop3gw.mailbox WHERE id = %s",
         (box.id,),
