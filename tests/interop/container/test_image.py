@@ -84,6 +84,9 @@ def test_its_user_its_labels_and_its_signal_are_those_of_the_documentation(
     config: dict[str, Any] = containers.image["Config"]
     assert config["User"] == f"{UID}:{UID}"
     assert config["StopSignal"] in ("SIGTERM", "15")
+    environment = dict(one.split("=", 1) for one in config["Env"])
+    # Docker kills after 10 seconds.
+    assert float(environment["POP3GW_LIMITS__DRAIN_TIMEOUT"]) <= 8
     assert list(config["Volumes"]) == [STATE]
     assert set(config["ExposedPorts"]) == {"1110/tcp", "1995/tcp"}
     labels = {

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -205,8 +204,6 @@ class ServersTests(Waits, SynchronousTestCase):
 
     def test_servers_with_load_balance_take_turns(self) -> None:
         words = {"host": "a,b,c,d,e", "load_balance_hosts": "random"}
-        if not any(one.keyword == b"load_balance_hosts" for one in psycopg.pq.Conninfo.parse(b"")):
-            self.skipTest("this libpq is older")
         servers = Servers(words)
         self.assertGreater(len({servers.in_order()[0] for _ in range(100)}), 1)
 
