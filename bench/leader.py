@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from bench.program import main
+from bench.setup import processes
 from gateway.jobs.expunger import Budget, Expunger
 from gateway.jobs.rate_limit import RateLimit
 from gateway.jobs.retention import Mailboxes, RetentionJob
@@ -86,8 +88,7 @@ def _name(number: int) -> str:
 
 
 def _megabytes(what: str = "VmRSS") -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if what in line)
-    return int(line.split()[1]) / 1024
+    return processes.status(os.getpid(), what) / 1024
 
 
 async def _lead(directory: str, mailboxes: int) -> None:

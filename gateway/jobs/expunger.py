@@ -73,12 +73,17 @@ class Budget:
         """Record how many messages of the mailbox are hidden, if its policy purges them."""
         self._hidden.put(mailbox, messages)
 
+    def forget(self, mailbox: str) -> None:
+        """Record that the mailbox is gone."""
+        self.holds(mailbox, 0)
+        self.hides(mailbox, 0)
+
     def names(self) -> list[str]:
         """The mailboxes that show or hide messages, in any order."""
         return [*self._shown.numbers, *self._hidden.numbers]
 
     def let_go(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Begin without mailboxes; what was known of them, to be drained."""
+        """Forget all mailboxes; returns their numbers, for a thread to empty (``drain``)."""
         known = self._shown.numbers, self._hidden.numbers
         self._shown, self._hidden = _Sum(), _Sum()
         return known

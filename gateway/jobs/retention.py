@@ -299,8 +299,7 @@ class RetentionJob:
         found = await self._run(lambda: merged(names, scanned)[::-1])
         gone = await self._run(lambda: without(found, [*self._budget.names(), *self._stopped]))
         async for name in in_turns(gone, self._clock):
-            self._budget.holds(name, 0)
-            self._budget.hides(name, 0)
+            self._budget.forget(name)
             self._stopped.discard(name)
         return found
 
@@ -419,6 +418,5 @@ class RetentionJob:
         self._arrivals.forget_one(name)
         self._failures.pop(name, None)
         self._stopped.discard(name)
-        self._budget.holds(name, 0)
-        self._budget.hides(name, 0)
+        self._budget.forget(name)
         self._schedule.put(name, None)

@@ -11,11 +11,21 @@ PIECE = 5000
 """Mailboxes in one answer, at most."""
 
 
-async def in_pieces(
-    ask: Callable[[str, int], Awaitable[Mapping[str, T]]],
-) -> AsyncIterator[Mapping[str, T]]:
-    """The pieces, in the order of names; ``ask`` takes the name before a piece, and its size."""
+Ask = Callable[[str, int], Awaitable[Mapping[str, T]]]
+"""Takes the name before a piece, and how many mailboxes it may have."""
+
+
+async def in_pieces(ask: Ask[T], most: int = PIECE) -> AsyncIterator[Mapping[str, T]]:
+    """The pieces, in the order of names."""
     after = ""
-    while piece := await ask(after, PIECE):
+    while piece := await ask(after, most):
         yield piece
-        after = [*piece][-1]
+        after = next(reversed([*piece]))
+
+
+async def joined(ask: Ask[T]) -> dict[str, T]:
+    """All pieces as one, for what is sorted by it."""
+    found: dict[str, T] = {}
+    async for piece in in_pieces(ask):
+        found |= piece
+    return found

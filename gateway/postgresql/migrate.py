@@ -29,6 +29,7 @@ autovacuum that is in the way of a step; if that is longer, up to ``LONGEST_LOCK
 """
 
 LONGEST_LOCK_WAIT = 5.0
+"""Seconds, too."""
 
 PAUSE = 2.0
 """Seconds until a step tries again to get its lock; twice as long after each further attempt."""
@@ -92,7 +93,8 @@ _WRITE = "turn default_transaction_read_only off"
 def check_encoding(database: Database) -> None:
     """Raise ``NotSupported`` for a database that does not hold names as UTF-8.
 
-    As the first question it says, too, if no server takes writes where one is asked for.
+    It is the first question, so its error also names the cure where the connection string asks
+    for a server that takes writes, and there is none.
     """
     try:
         ((is_utf8,),) = database.read("SELECT current_setting('server_encoding') = 'UTF8'")
@@ -124,22 +126,25 @@ def migrate(
     if the server takes no writes, and as ``Database.transact`` does.
     """
 
-    def applied(name: str, text: str, work: Work[bool]) -> bool:
-        holders, seconds = LockHolders(text), PAUSE
+    def in_attempts(name: str, holders: LockHolders, work: Work[bool]) -> bool:
+        seconds = PAUSE
         while True:
             try:
-                try:
-                    return database.transact(partial(_in_turn, holders, work), within=LONGEST)
-                except _Locked:
-                    if seconds == PAUSE:
-                        named = database.transact(lambda cursor, _: holders.name(cursor))
-                        told(f"{name} waits: {named}")
-            except StoreDown as error:
-                cure = "mend that, and run pop3gw cluster migrate again"
-                raise StoreDown(f"{name}: {error}; {cure}") from error
+                return database.transact(partial(_in_turn, holders, work), within=LONGEST)
+            except _Locked:
+                if seconds == PAUSE:
+                    named = database.transact(lambda cursor, _: holders.name(cursor))
+                    told(f"{name} waits: {named}")
             # What waited behind the step goes on.
             pause(seconds)
             seconds = min(2 * seconds, LONGEST_PAUSE)
+
+    def applied(name: str, text: str, work: Work[bool]) -> bool:
+        try:
+            return in_attempts(name, LockHolders(text), work)
+        except StoreDown as error:
+            cure = "mend that, and run pop3gw cluster migrate again"
+            raise StoreDown(f"{name}: {error}; {cure}") from error
 
     applied("schema", _BEGIN, _begin)
     return [

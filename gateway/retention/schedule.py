@@ -55,7 +55,7 @@ class Schedule:
         return self._heap[0][0] if self._heap else None
 
     def let_go(self) -> tuple[dict[str, float], list[tuple[float, str]]]:
-        """Give what it is made of away, to be drained; it is no schedule any more."""
+        """Return what it is made of, for a thread to empty; the schedule is of no use then."""
         return self._dues, self._heap
 
     def count_due(self, now: float, most: int) -> int:

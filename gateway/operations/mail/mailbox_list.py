@@ -9,6 +9,7 @@ from attrs import frozen
 
 from gateway.errors import GatewayError, RetentionMalformed
 from gateway.interfaces import IRetentionStore
+from gateway.mailboxes.pieces import joined
 from gateway.mailboxes.survey import Counted, some_at_once
 from gateway.model import Account, LastLogin, Limits, Usage
 from gateway.operations.mail.mailboxes import SESSIONS_IN
@@ -16,9 +17,6 @@ from gateway.operations.mail.stored_mail import admin_store
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page
 from gateway.quota.verdict import level
-
-PIECE = 10_000
-"""Last logins that are read from the state at once."""
 
 
 @frozen
@@ -111,7 +109,8 @@ async def _by_name(tools: Tools, search: str, part: slice) -> Chosen:
 
 
 async def _by_login(tools: Tools, search: str, part: slice) -> Chosen:
-    listed, logins = await tools.survey.listed(), await _all_logins(tools)
+    listed = await tools.survey.listed()
+    logins: Mapping[str, LastLogin] = await joined(tools.state.last_logins)
     matches = _matching(search)
 
     def order(account: Account) -> tuple[float, str]:
@@ -122,15 +121,6 @@ async def _by_login(tools: Tools, search: str, part: slice) -> Chosen:
         lambda: sorted((one for one in listed if matches(one.mailbox)), key=order)
     )
     return await some_at_once(tools.survey.count, found[part], tools.run), len(found)
-
-
-async def _all_logins(tools: Tools) -> Mapping[str, LastLogin]:
-    logins: dict[str, LastLogin] = {}
-    after = ""
-    while piece := await tools.state.last_logins(after, PIECE):
-        logins.update(piece)
-        after = max(piece)
-    return logins
 
 
 async def _by_usage(

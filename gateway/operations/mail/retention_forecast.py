@@ -70,10 +70,8 @@ async def forecast(tools: Tools) -> Forecast:
     async for scans in in_pieces(tools.state.last_scans):
         scanned = await tools.run(partial(scanned.plus, scans))
     due: list[DueDay] = []
-    after = ""
-    while piece := await tools.state.forecasts(after, PIECE):
+    async for piece in in_pieces(tools.state.forecasts, PIECE):
         due = await tools.run(partial(total, [due, *piece.values()]))
-        after = [*piece][-1]
     days = tuple(
         ForecastDay(float(one.day * DAY), one.messages, one.octets)
         for one in from_day(int(now // DAY), due)

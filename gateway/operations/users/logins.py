@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Literal
 
 from attrs import frozen
 
 from gateway.errors import GatewayError
+from gateway.mailboxes.pieces import joined
 from gateway.model import LastLogin
 from gateway.operations.tools import Tools
 from gateway.operations.values import Bounds, Page, page_of
-
-_PIECE = 5000
-"""Mailboxes of one reading of the state."""
 
 DAY = 86_400.0
 
@@ -55,11 +54,7 @@ async def list_logins(
         await tools.processes.ask_each("store logins")
     listed = await tools.survey.listed()
     known_since = await tools.state.logins_since()
-    logins: dict[str, LastLogin] = {}
-    after = ""
-    while piece := await tools.state.last_logins(after, _PIECE):
-        logins |= piece
-        after = next(reversed([*piece]))
+    logins: Mapping[str, LastLogin] = await joined(tools.state.last_logins)
     before = tools.now() - unused_days * DAY if unused_days else None
 
     def found() -> Page[MailboxLogin]:

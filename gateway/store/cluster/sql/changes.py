@@ -18,6 +18,7 @@ from gateway.postgresql.epochs import JUMP
 from gateway.store.cluster.sql.rows import (
     CLOSED,
     COLUMNS,
+    HELD,
     MATCHES,
     Gone,
     Kept,
@@ -221,10 +222,7 @@ def check_alone(cursor: Cursor, box: Locked) -> None:
 def check_not_held(cursor: Cursor, box: Locked, name: str) -> str:
     """The mark of a copy, if it has one; raises ``MaildropBusy`` while a copy holds the mailbox."""
     # ``now()`` is when the transaction began: a hold that ended while it waited counts still.
-    cursor.execute(
-        "SELECT away, coalesce(held_until > now(), false) FROM pop3gw.mailbox WHERE id = %s",
-        (box.id,),
-    )
+    cursor.execute(f"SELECT away, {HELD} FROM pop3gw.mailbox WHERE id = %s", (box.id,))
     ((mark, is_held),) = cursor.fetchall()
     if is_held:
         raise held(name)

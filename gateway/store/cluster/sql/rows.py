@@ -31,7 +31,10 @@ class State(NamedTuple):
     """Nobody may log in, deliver or remove."""
 
 
-CLOSED = "(away <> '' OR coalesce(held_until > now(), false))"
+HELD = "coalesce(held_until > now(), false)"
+"""Whether a copy holds a mailbox."""
+
+CLOSED = f"(away <> '' OR {HELD})"
 """Whether a mailbox is closed."""
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from gateway.errors import GatewayError, MaildropBusy
 from gateway.flock import locked
@@ -41,44 +41,52 @@ def check_open(maildir: Place) -> None:
     """Raise ``MaildropBusy`` if it is closed, or ``OSError``."""
     if not maildir.exists(NAME):
         return
-    try:
-        file = maildir.open(NAME, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        if os.read(file, LONGEST):
+    with _looked_at(maildir) as file:
+        if _mark_in(file):
             raise MaildropBusy(f"{maildir}: another place serves this mailbox, or will: see {NAME}")
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MaildropBusy(f"{maildir}: is being copied to another place") from None
-    finally:
-        os.close(file)
+        if _is_held(file):
+            raise MaildropBusy(f"{maildir}: is being copied to another place")
 
 
 def check_not_held(maildir: Place, mailbox: str) -> None:
     """Raise ``MaildropBusy`` while a copy holds it, or ``OSError``."""
-    try:
-        file = maildir.open(NAME, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise held(mailbox) from None
-    finally:
-        os.close(file)
+    with _looked_at(maildir) as file:
+        if _is_held(file):
+            raise held(mailbox)
 
 
 def mark_of(maildir: Place) -> str:
     """The mark; empty: there is none."""
+    with _looked_at(maildir) as file:
+        return _mark_in(file).decode("utf-8", "replace")
+
+
+@contextmanager
+def _looked_at(maildir: Place) -> Iterator[int | None]:
+    """The file that closes it, to be read; None: there is none."""
     try:
         file = maildir.open(NAME, os.O_RDONLY)
     except FileNotFoundError:
-        return ""
+        yield None
+        return
     try:
-        return os.read(file, LONGEST).decode("utf-8", "replace")
+        yield file
     finally:
         os.close(file)
+
+
+def _mark_in(file: int | None) -> bytes:
+    return b"" if file is None else os.read(file, LONGEST)
+
+
+def _is_held(file: int | None) -> bool:
+    if file is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def mark(maildir: Place, text: str) -> None:
