@@ -215,13 +215,13 @@ class IRetentionState(Interface):
     """The retention schedule; only the leader changes it.  Fails as ``IState``."""
 
     def last_scans(after: str, most: int) -> Deferred[Mapping[str, LastScan]]:
-        """Those of up to ``most`` mailboxes with names after ``after``, by name.
+        """The scans of up to ``most`` mailboxes with names after ``after``, in their order.
 
-        In pieces, so that nothing holds those of very many; for the leader, and for commands.
+        For the leader, and for commands: so none of them holds the scans of very many.
         """
 
     def find_scans(mailboxes: Sequence[str]) -> Deferred[Mapping[str, LastScan]]:
-        """Those of these mailboxes, without those that were never scanned."""
+        """The scans of these mailboxes, by name; those that were never scanned are left out."""
 
     def keep_scan(mailbox: str, scan: LastScan) -> Deferred[None]:
         """Store it in place of the one before."""

@@ -29,7 +29,7 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
-"""Numbers, which libpq looks at as late as when it connects, as at the ports."""
+"""Keys of numbers: libpq checks them, and ports, as late as when it connects."""
 
 _CHOICES = {
     "target_session_attrs": (
@@ -66,7 +66,7 @@ def parsed(conninfo: str) -> dict[str, str]:
 
 def secrets_in(words: Words) -> list[str]:
     """The keys of those that are secrets."""
-    # libpq marks both kinds as nothing to show in a dialog.
+    # libpq marks passwords as what a dialog hides, and has no mark for keys of SCRAM.
     hidden = [one.keyword.decode() for one in Conninfo.parse(b"") if one.dispchar == b"*"]
     return [key for key in words if key in hidden or key.startswith("scram_")]
 

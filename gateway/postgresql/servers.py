@@ -19,9 +19,9 @@ class Server(NamedTuple):
 
 
 class Servers:
-    """Those of a connection string.  The one that served last is the first of the next time.
+    """Those of a connection string.  The one that served last is tried first the next time.
 
-    So a machine that was switched off costs time once, and not at each new connection.
+    So a machine that is switched off costs time once, and not at each new connection.
     """
 
     def __init__(self, words: Words) -> None:

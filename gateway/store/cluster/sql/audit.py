@@ -139,7 +139,7 @@ DELETE FROM pop3gw.audit WHERE (at, id) IN (
 def expire(database: Database, days: int, most: int) -> int:
     """Remove up to ``most`` entries that are older; returns how many there were.
 
-    0 days: none is.  This gateway writes no entries, and those of others are theirs.
+    With 0 days it removes none: this gateway writes no entries, and others keep theirs.
     """
     if not days:
         return 0
